@@ -1,0 +1,48 @@
+"""GoToLocal on two CPU cores: the configuration of `make demo`. Every field can be overridden: --config.em.epsilon=0.1"""
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    c = ConfigDict()
+    c.level = "BabyAI-GoToLocal-v0"
+    c.seed = 0
+
+    c.data = ConfigDict(dict(
+        train_episodes=10000, validation_episodes=300, seed=0, workers=2,
+        batch_size=96,
+        window=12,            # W: percepts seen at once by the JEPA, and the farthest an observed plan reaches
+        text_length=48,       # X: words of a text, begin and end included
+        mission_length=12,
+        vocab=512,            # BPE vocabulary
+    ))
+    c.model = ConfigDict(dict(
+        state=64, hidden=256, leg=8,
+        step_levels=(5, 5, 5), leg_levels=(5, 5, 3), macro_levels=(5, 5, 3, 3),  # FSQ grids
+        width=64, heads=4, mlp=128, layers=2, context_layers=2, queries=4,
+        mutual=False,         # the posterior's text stream reads partial plans too: one text encoding per plan, 3.5x the cost
+        max_legs=4, max_steps=5,
+    ))
+    c.jepa = ConfigDict(dict(horizon=4, sigreg=0.05, inverse=0.5, variance=0.1, code=1.0, macro=0.5))
+    c.em = ConfigDict(dict(
+        flow="stop",          # "stop": read off P(STOP); "head": a network for log F~
+        subtb_lambda=0.9,
+        temperature=1.0, epsilon=0.02,
+        posterior_subtb=0.05, prior_subtb=0.1,  # weights of the squared residuals (nats^2) beside likelihoods (nats)
+        prior_nll=1.0, posterior_nll=1.0, explain=10.0,
+        divergence=0.1, energy_decay=0.001, partial=0.5,
+        decisions=4,          # of a trajectory's decisions, those that a likelihood step looks at
+        final_share=0.6,      # of the texts that are read; the rest are drafts
+        gate_decay=0.95, gate_start=400.0, gate_end=60.0, gate_half_life=100.0,
+        rows=dict(habit=224, told=24, untold=96, posterior=10, prior=14, sleep=12, m_step=12, contrast=16),
+    ))
+    c.optimizer = ConfigDict(dict(learning_rate=2e-3, jepa_scale=0.5, warmup=50, clip=1.0, b2=0.99))
+    c.schedule = ConfigDict(dict(
+        jepa_steps=300, ground_steps=700, em_steps=160,
+        every=dict(habit=1, ground=1, e_step=1, sleep=4, m_step=1, contrast=1),  # 0: never
+    ))
+    c.agent = ConfigDict(dict(plan_samples=4, temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64))
+    c.evaluation = ConfigDict(dict(episodes=256, texts=300, pictures=6))
+    c.mesh = ConfigDict(dict(replica=1, data=1, fsdp=1, tensor=1))
+    c.checkpoint_every = 200
+    c.log_every = 20
+    return c

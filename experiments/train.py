@@ -1,0 +1,52 @@
+"""Trains an agent: `python -m experiments.train --workdir=runs/demo --config=babyai_gotolocal --config.seed=1`.
+
+Builds the corpus first if `--data_dir` holds none. A run that was stopped or killed goes on where it was.
+"""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments import cli
+from hjepa_gfn.data.builder import build
+from hjepa_gfn.distributed import make_mesh
+from hjepa_gfn.export import npz_bytes
+from hjepa_gfn.training import quiet, run
+from hjepa_gfn.training.agent_task import AgentTask
+from hjepa_gfn.training.agent_task import codebooks as grids_of
+
+
+def train(config: Any, workdir: str, data_dir: str = "", progress: bool = True) -> Any:
+    """Corpus, then training; returns the final state."""
+    quiet()
+    data = Path(data_dir) if data_dir else Path(workdir) / "corpus"
+    d = config.data
+    # before anything is built: a mesh that cannot be had is found out in a second
+    mesh = make_mesh(**config.mesh)
+    build(config.level, data, d.train_episodes, d.validation_episodes, d.seed, min(d.workers, os.cpu_count() or 1), progress)
+    task = AgentTask(config, data)
+    files = {"tokenizer.json": task.tokenizer.to_json(), "codebooks.npz": npz_bytes(grids_of(task.system))}
+    return run(
+        task, workdir, mesh=mesh, checkpoint_every=config.checkpoint_every, log_every=config.log_every, seed=config.seed,
+        config=config, files=files, progress=progress, show=("habit/accuracy", "e_step/posterior_subtb"))
+
+
+def main(config: Any) -> None:
+    """The entry point."""
+    train(config, flags.FLAGS.workdir, flags.FLAGS.data_dir, flags.FLAGS.progress)
+    print(f"trained: {flags.FLAGS.workdir}")
+
+
+def define_flags() -> None:
+    """The command line; defined on running only, so that other entry points can import this one."""
+    flags.DEFINE_string("workdir", "runs/demo", "where the run lives: checkpoints, metrics, tokenizer")
+    flags.DEFINE_string("data_dir", "", "the corpus; default: corpus/ in the working directory")
+    flags.DEFINE_bool("progress", True, "show a progress line")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.main(main, config="babyai_gotolocal")

@@ -1,0 +1,1 @@
+"""H-JEPA agents with GFlowNet actors."""

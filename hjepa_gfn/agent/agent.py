@@ -1,0 +1,46 @@
+"""An agent ready to act: an export (parameters, config, tokenizer), its modules, and its compiled modes."""
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from hjepa_gfn.agent import modes
+from hjepa_gfn.data.tokenizer import Tokenizer
+from hjepa_gfn.errors import UserError
+from hjepa_gfn.export import load_export
+from hjepa_gfn.objectives.system import System, make_system
+
+NUM_ACTIONS = 7  # MiniGrid
+
+
+class Agent(NamedTuple):
+    system: System
+    params: Any
+    tokenizer: Tokenizer
+    config: Any
+    act: dict[str, Any]  # `modes.compiled`
+
+    def missions(self, missions: list[str]) -> jnp.ndarray:
+        """Token ids int32 [B, M]."""
+        return jnp.asarray(np.stack([
+            self.tokenizer.encode_text(mission, self.config.data.mission_length) for mission in missions]))
+
+
+def load_agent(directory: str | os.PathLike) -> Agent:
+    """The agent of an export directory, on one device.
+
+    Raises:
+      UserError: the directory is missing, incomplete or of another format.
+    """
+    export = load_export(directory)
+    try:
+        config = ConfigDict(export.config)
+        tokenizer = Tokenizer.from_json(export.tokenizer_json, str(directory))
+        system = make_system(config.model, tokenizer.vocab_size, config.data.text_length, NUM_ACTIONS)
+    except (AttributeError, KeyError) as error:
+        raise UserError(f"{directory}: config.json is not of an agent of this version ({error})") from error
+    return Agent(system, export.params, tokenizer, config, modes.compiled(system, config.agent))

@@ -1,0 +1,156 @@
+"""Batches of episode windows and texts. What a batch holds is a pure function of (seed, step)."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+
+from hjepa_gfn.data.store import EpisodeStore, load_episodes
+from hjepa_gfn.data.tokenizer import Tokenizer
+from hjepa_gfn.errors import UserError
+from hjepa_gfn.exemplary.legs import flatten
+from hjepa_gfn.exemplary.phrases import parse_plan
+
+Batch = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """Sizes of a batch. Any object with these attributes will do, e.g. an `ml_collections` ConfigDict."""
+
+    batch_size: int = 64
+    window: int = 12  # W, actions in a window
+    text_length: int = 48  # X, tokens of a text
+    mission_length: int = 12  # M, tokens of a mission
+
+
+class Pipeline:
+    """Random access to batches of one split, decoded once and kept in memory.
+
+    A batch of B rows holds, for window w in ("start", "random"), from the first or from a uniformly drawn step on:
+        batch[w]["view"]       uint8[B, W+1, 7, 7, 3]   percepts, zero beyond the window's end
+        batch[w]["direction"]  int32[B, W+1]
+        batch[w]["action"]     int32[B, W]              zero beyond the window's end
+        batch[w]["segment"]    int32[B, W]              leg indices, counted from the first action's leg
+        batch[w]["length"]     int32[B]                 valid actions; 0: no trajectory, only the first percept is valid
+    and
+        batch["mission"]       int32[B, M]              token ids
+        batch[v]               int32[B, X]              v in ("final", "draft"): token ids of a text
+        batch[v + "_action"]   int32[B, W]              the plan that the text states, all legs in a row
+        batch[v + "_segment"]  int32[B, W]
+        batch[v + "_length"]   int32[B]
+        batch["index"]         int32[B]                 which episode of the split
+
+    Attributes:
+        store: the episodes behind the batches.
+        truncated: how many texts and missions were too long for their arrays.
+    """
+
+    def __init__(self, data_dir: str | os.PathLike, split: str, tokenizer: Tokenizer, config: Any, seed: int):
+        """Reads the split. `config`: see `PipelineConfig`. Raises UserError for bad data or sizes."""
+        self.store = load_episodes(data_dir, split)
+        self._batch_size, self._window = int(config.batch_size), int(config.window)
+        for name in ("batch_size", "window", "text_length", "mission_length"):
+            if getattr(config, name) < (3 if name.endswith("_length") else 1):
+                raise UserError(f"{name}={getattr(config, name)} is too small")
+        self._seed = seed
+        before = tokenizer.truncated
+        self._mission = _encode(tokenizer, self.store.mission, config.mission_length)
+        self._final = _TextTable(tokenizer, self.store.final, config.text_length, self._window)
+        drafts = [draft for episode in self.store.drafts for draft in episode]
+        self._draft = _TextTable(tokenizer, drafts, config.text_length, self._window)
+        self._draft_count = np.array([len(episode) for episode in self.store.drafts])
+        self._first_draft = np.cumsum(self._draft_count) - self._draft_count
+        self.truncated = tokenizer.truncated - before
+        # Reshuffled for every pass over the data; element k is computed, not remembered.
+        self._order = grain.MapDataset.range(len(self.store)).shuffle(seed=seed).repeat()
+
+    def __len__(self) -> int:
+        """Number of batches in one pass over the split, the last one perhaps not full."""
+        return -(-len(self.store) // self._batch_size)
+
+    def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> Batch:
+        """The batch of a step, or one of its equal shards (rows of the same global batch, in order).
+
+        Raises:
+            UserError: the batch size is no multiple of `num_shards`, or no such shard.
+        """
+        if self._batch_size % num_shards or not 0 <= shard < num_shards:
+            raise UserError(f"cannot take shard {shard} of {num_shards} from batch_size={self._batch_size}")
+        rows = range(step * self._batch_size, (step + 1) * self._batch_size)
+        index = np.array([self._order[row] for row in rows])
+        rng = np.random.default_rng([self._seed, step])
+        share = self._batch_size // num_shards
+        mine = slice(shard * share, (shard + 1) * share)
+        draws = rng.random((2, self._batch_size))  # drawn for the whole batch, so that shards add up to it
+        return self._assemble(index[mine], *draws[:, mine])
+
+    def epoch(self) -> Iterator[Batch]:
+        """The whole split once, in order, with each episode's first draft.
+
+        The last batch is filled up with episode 0; batch["mask"], bool[B], is False there.
+        """
+        n = len(self.store)
+        for step in range(len(self)):
+            index = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
+            starts = np.random.default_rng([self._seed, 0, step]).random(self._batch_size)
+            batch = self._assemble(np.where(index < n, index, 0), starts, np.zeros(self._batch_size))
+            yield {**batch, "mask": index < n}
+
+    def _assemble(self, index: np.ndarray, start_draw: np.ndarray, draft_draw: np.ndarray) -> Batch:
+        """A batch of the episodes `index`; the draws are uniform in [0, 1)."""
+        start = (start_draw * self.store.steps[index]).astype(np.int64)
+        draft = self._first_draft[index] + (draft_draw * self._draft_count[index]).astype(np.int64)
+        return {
+            "start": cut_windows(self.store, index, np.zeros_like(start), self._window),
+            "random": cut_windows(self.store, index, start, self._window),
+            "mission": self._mission[index],
+            **self._final.rows(index, "final"),
+            **self._draft.rows(draft, "draft"),
+            "index": index.astype(np.int32),
+        }
+
+
+def cut_windows(store: EpisodeStore, index: np.ndarray, start: np.ndarray, window: int) -> dict[str, np.ndarray]:
+    """Windows of up to `window` actions of the episodes `index` from the steps `start` on; arrays: see `Pipeline`."""
+    length = np.minimum(store.steps[index] - start, window)
+    first = store.offset[index] + start
+    t = np.arange(window + 1)
+    frame = np.minimum(first[:, None] + t, len(store.view) - 1)
+    seen, acted = t <= length[:, None], t[:-1] < length[:, None]
+    return {
+        "view": store.view[frame] * seen[:, :, None, None, None].astype(np.uint8),
+        "direction": store.direction[frame] * seen,
+        "action": store.action[frame[:, :-1]] * acted,
+        "segment": (store.segment[frame[:, :-1]] - store.segment[first][:, None]) * acted,
+        "length": length.astype(np.int32),
+    }
+
+
+class _TextTable:
+    """Texts as token ids, beside the plans that they state."""
+
+    def __init__(self, tokenizer: Tokenizer, texts: list[str], text_length: int, window: int):
+        self._columns = {
+            "": _encode(tokenizer, texts, text_length),
+            "_action": np.zeros((len(texts), window), np.int32),
+            "_segment": np.zeros((len(texts), window), np.int32),
+            "_length": np.zeros(len(texts), np.int32),
+        }
+        for row, text in enumerate(texts):
+            plan = parse_plan(text)
+            actions = flatten(plan)[:window]
+            legs = [leg for leg, steps in enumerate(plan) for _ in steps][:window]
+            self._columns["_action"][row, : len(actions)] = actions
+            self._columns["_segment"][row, : len(legs)] = legs
+            self._columns["_length"][row] = len(actions)
+
+    def rows(self, index: np.ndarray, name: str) -> dict[str, np.ndarray]:
+        return {name + suffix: column[index] for suffix, column in self._columns.items()}
+
+
+def _encode(tokenizer: Tokenizer, texts: list[str], length: int) -> np.ndarray:
+    return np.stack([tokenizer.encode_text(text, length) for text in texts])

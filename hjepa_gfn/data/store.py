@@ -1,0 +1,95 @@
+"""All episodes of a split, decoded once and held in memory as flat arrays."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+
+from hjepa_gfn.data.directory import check_corpus
+from hjepa_gfn.data.episodes import PlanCorpus
+from hjepa_gfn.errors import UserError
+from hjepa_gfn.exemplary.traces import VIEW_SHAPE
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeStore:
+    """N episodes; episode i has T_i actions and T_i + 1 percepts, which lie one after another from `offset[i]` on.
+
+    Attributes:
+        view: uint8[S, 7, 7, 3], S = sum(T_i + 1).
+        direction: int32[S].
+        action: int32[S]; 0 where no action follows a percept.
+        segment: int32[S], leg indices; 0 where no action follows a percept.
+        offset: int64[N], index of each episode's first percept.
+        steps: int64[N], T_i.
+        mission, situation, final: N strings each.
+        drafts, critiques: N lists of strings, one string a draft.
+        seed: int64[N], the episodes' seeds.
+    """
+
+    view: np.ndarray
+    direction: np.ndarray
+    action: np.ndarray
+    segment: np.ndarray
+    offset: np.ndarray
+    steps: np.ndarray
+    mission: list[str]
+    situation: list[str]
+    final: list[str]
+    drafts: list[list[str]]
+    critiques: list[list[str]]
+    seed: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return len(self.final)
+
+    def texts(self) -> Iterator[str]:
+        """Everything that a tokenizer has to know: missions, final texts, drafts."""
+        for mission, final, drafts in zip(self.mission, self.final, self.drafts, strict=True):
+            yield from (mission, final, *drafts)
+
+
+def load_episodes(data_dir: str | os.PathLike, split: str) -> EpisodeStore:
+    """Reads all episodes of a split.
+
+    Args:
+        data_dir: a directory that `build` made.
+        split: "train" or "validation".
+
+    Raises:
+        UserError: missing, half-written or damaged directory, or unknown split.
+    """
+    check_corpus(data_dir)
+    builder = PlanCorpus(data_dir=os.fspath(data_dir))
+    if split not in builder.info.splits:
+        raise UserError(f"{data_dir} has no split {split!r}: expected one of {', '.join(builder.info.splits)}")
+    episodes = grain.MapDataset.source(builder.as_data_source(split)).map(_decode)
+    columns: dict[str, list] = {}
+    for i in range(len(episodes)):
+        for name, value in episodes[i].items():
+            columns.setdefault(name, []).append(value)
+    frames = np.array([len(view) for view in columns["view"]])
+    return EpisodeStore(
+        **{name: np.concatenate(columns[name]) for name in ("view", "direction", "action", "segment")},
+        **{name: columns[name] for name in ("mission", "situation", "final", "drafts", "critiques")},
+        offset=np.cumsum(frames) - frames,
+        steps=frames - 1,
+        seed=np.array(columns["seed"], np.int64),
+    )
+
+
+def _decode(example: dict) -> dict:
+    steps = list(example["steps"])
+    return {
+        "view": np.stack([step["observation"]["view"] for step in steps]).reshape(-1, *VIEW_SHAPE),
+        "direction": np.array([step["observation"]["direction"] for step in steps], np.int32),
+        "action": np.array([0 if step["is_last"] else step["action"] for step in steps], np.int32),
+        "segment": np.array([0 if step["is_last"] else step["segment"] for step in steps], np.int32),
+        **{name: example[name].decode() for name in ("mission", "situation", "final")},
+        "drafts": [text.decode() for text in example["drafts"]["text"]],
+        "critiques": [text.decode() for text in example["drafts"]["critique"]],
+        "seed": example["seed"],
+    }

@@ -1,0 +1,1 @@
+"""Metrics, faithfulness and safety measures, and the report."""

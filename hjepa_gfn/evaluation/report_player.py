@@ -1,0 +1,168 @@
+"""Episodes to be played back, and plans drawn over the grid they were made for."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, NamedTuple
+
+from hjepa_gfn.evaluation.drawing_frames import data_url, frame_array, png_bytes, unique_frames
+from hjepa_gfn.evaluation.drawing_path import path_overlay
+from hjepa_gfn.evaluation.drawing_tree import plan_tree
+from hjepa_gfn.evaluation.report_html import esc, section
+from hjepa_gfn.evaluation.report_numbers import in_words, is_number
+from hjepa_gfn.evaluation.report_views import EpisodeView, PlanView
+
+PAGE_BUDGET = 5_000_000
+"""Bytes for the episodes, so that the page as a whole stays under 6 MB."""
+
+_KEY = (
+    '<p class="legend"><span><svg width="34" height="12"><line class="act" x1="2" x2="32" y1="6" y2="6"'
+    ' stroke="#4ba3d9"/></svg> an action</span><span><svg width="34" height="12"><line class="open" x1="2" x2="32"'
+    ' y1="6" y2="6"/></svg> left open</span><span><svg width="14" height="14"><circle class="dot" cx="7" cy="7"'
+    ' r="5.5"/></svg> a world state, with its code</span></p>'
+)
+
+
+class Player(NamedTuple):
+    """One episode's HTML, and how much of the episode it holds."""
+
+    html: str
+    frames: int
+
+
+def playback(episodes: list[EpisodeView], budget: int = PAGE_BUDGET) -> str:
+    """The section that plays episodes, one tab each; episodes that no longer fit into `budget` bytes are left out."""
+    players, tabs, left_out = [], [], 0
+    for episode in episodes:
+        if not episode.frames:
+            continue
+        player = render_player(episode, budget, hidden=bool(players))
+        if player is None:
+            left_out += 1
+            continue
+        budget -= len(player.html)
+        mark = "✓" if episode.success else "✗"
+        tabs.append(
+            f'<button type="button" class="{"" if tabs else "on"}" data-show="{len(players)}">{esc(episode.mode)}'
+            f" <small>seed {esc(episode.seed)} {mark}</small></button>"
+        )
+        players.append(player.html)
+    if not players:
+        return ""
+    more = "1 more episode was" if left_out == 1 else f"{left_out} more episodes were"
+    note = f'<p class="meta">{more} left out to keep this page small.</p>' if left_out else ""
+    bar = f'<div class="tabs">{"".join(tabs)}</div>' if len(tabs) > 1 else ""
+    lead = (
+        "Space plays and pauses, the arrow keys step. The coloured way is the current plan as it was made, drawn from "
+        "where the agent stood then; the tree has the same colours, and the edge being acted on is underlined."
+    )
+    return section("watch", "Watch it act", lead, bar + "".join(players) + note)
+
+
+def render_player(episode: EpisodeView, budget: int, hidden: bool = False) -> Player | None:
+    """One episode: frames, overlays, trees and words, with controls.
+
+    An episode too large for the budget is cut at the end; None if not even its first ten frames fit.
+    """
+    pngs, order = unique_frames(episode.frames)
+    frames = len(order)
+    while True:
+        html = _player(episode, pngs, order[:frames], hidden)
+        if len(html) <= budget:
+            return Player(html, frames)
+        if frames <= 10:
+            return None
+        frames = max(10, min(frames - 1, int(0.9 * frames * budget / len(html))))
+
+
+def _player(episode: EpisodeView, pngs: list[bytes], order: list[int], hidden: bool) -> str:
+    total, frames = len(episode.frames), len(order)
+    plans = sorted((p for p in episode.plans if p.step < frames), key=lambda p: p.step)
+    height, width = frame_array(episode.frames[0]).shape[:2]
+    # Plans that look the same (a plan kept over a re-plan) are drawn once.
+    drawn: dict[tuple[str, str], int] = {}
+    plan_of: list[int] = []
+    for plan in plans:
+        looks = path_overlay(plan, width, height, episode.tile), _words_of(plan)
+        plan_of.append(drawn.setdefault(looks, len(drawn)))
+    overlays = "".join(
+        overlay.replace("<svg ", f'<svg data-plan="{k}"{" hidden" if k else ""} ', 1)
+        for k, (overlay, _) in enumerate(drawn)
+    )
+    words = "".join(
+        f'<div class="plan" data-plan="{k}"{" hidden" if k else ""}>{body}</div>' for k, (_, body) in enumerate(drawn)
+    )
+    data = {
+        "images": [base64.b64encode(png).decode("ascii") for png in pngs[: max(order) + 1]],
+        "frames": order,
+        "actions": list(episode.actions[: max(0, total - 1)]),
+        "plans": plan_of,
+        "steps": [max(0, int(p.step)) for p in plans],
+        "end": ("reached the goal" if episode.success else "did not reach the goal") if frames == total else "cut here",
+    }
+    marks = "".join(f'<i style="left:{100 * s / max(1, frames - 1):.2f}%"></i>' for s in data["steps"])
+    none = f'<p class="none" data-plan="-1"{" hidden" if plans else ""}>{esc(_without_plan(episode))}</p>'
+    cut = ""
+    if frames < total:
+        cut = f'<p class="meta">The first {frames} of {total} frames, to keep this page small.</p>'
+    return (
+        f'<div class="player" tabindex="0"{" hidden" if hidden else ""} aria-label="episode, seed {esc(episode.seed)}">'
+        f'<div class="screen"><div class="stage" style="aspect-ratio:{width}/{height}">'
+        f'<img alt="the grid" src="{data_url(pngs[order[0]])}">{overlays}</div>'
+        '<div class="controls"><button type="button" class="play">Play</button><button type="button" class="back"'
+        ' aria-label="one step back">‹</button><button type="button" class="next" aria-label="one step on">›</button>'
+        f'<div class="scrub"><input type="range" min="0" max="{frames - 1}" value="0" aria-label="step">{marks}</div>'
+        '<button type="button" class="speed" aria-label="speed">1×</button></div>'
+        f'<p class="now"><span class="step">step 0 of {total - 1}</span><b class="action"></b></p>{cut}</div>'
+        f'<div class="beside"><header><h3>{esc(episode.mission)}</h3><p>{esc(episode.situation)}</p>'
+        f'<p class="meta">{esc(episode.mode)} · seed {esc(episode.seed)} · {_outcome(episode)}</p></header>'
+        f"{words}{none}</div>"
+        f'<script type="application/json">{_json(data)}</script></div>'
+    )
+
+
+def _without_plan(episode: EpisodeView) -> str:
+    return "No plan yet." if episode.plans else "No plan: here the agent acts from the world state alone."
+
+
+def _outcome(episode: EpisodeView) -> str:
+    moves = max(0, len(episode.frames) - 1)
+    kind, word = ("good", "success") if episode.success else ("bad", "failure")
+    return f'<span class="{kind}">{word}</span> · {moves} steps'
+
+
+def _words_of(plan: PlanView) -> str:
+    """Tree, energy and explanation of a plan."""
+    energy = [f"energy {in_words(plan.energy)}"] if is_number(plan.energy) else []
+    energy += [f"log probability {in_words(plan.log_prob)}"] if is_number(plan.log_prob) else []
+    says = f"<blockquote>{esc(plan.explanation)}</blockquote>" if plan.explanation else ""
+    return f'<div class="wide">{plan_tree(plan.edges)}</div>{says}<p class="meta">{esc(" · ".join(energy))}</p>'
+
+
+def gallery(episodes: list[EpisodeView], most: int = 6) -> str:
+    """First plans of different episodes, drawn over the grid as the agent met it, each beside its tree."""
+    figures = []
+    for episode in episodes:
+        plan = next((p for p in episode.plans if p.edges), None)
+        if plan is None or not episode.frames or len(figures) == most:
+            continue
+        frame = frame_array(episode.frames[min(max(0, plan.step), len(episode.frames) - 1)])
+        height, width = frame.shape[:2]
+        figures.append(
+            f'<figure class="drawing"><div class="stage" style="aspect-ratio:{width}/{height}"><img alt="the grid"'
+            f' src="{data_url(png_bytes(frame))}">{path_overlay(plan, width, height, episode.tile)}</div>'
+            f'<figcaption><h3>{esc(episode.mission)}</h3>{_words_of(plan)}<p class="meta">seed {esc(episode.seed)}, '
+            f"step {esc(plan.step)} · {_outcome(episode)}</p></figcaption></figure>"
+        )
+    lead = (
+        "Top row: the coarse edges of the plan, from now to its end. Below: what each of them expands to, one scale "
+        "finer. The agent sees only the bright part of the grid."
+    )
+    return section("plans", "Plans over the grid", lead, _KEY + "".join(figures) if figures else "")
+
+
+def _json(data: Any) -> str:
+    """JSON that may stand inside a script element: no text in it can close the element."""
+    text = json.dumps(data, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

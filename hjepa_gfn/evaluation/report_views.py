@@ -1,0 +1,76 @@
+"""What the report draws, as plain records: no model, no environment, no arrays on a device.
+
+Whoever evaluates fills these in; the report reads them and nothing else. So the page can be built, and tested, without
+an agent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass
+class EdgeView:
+    """One edge of a plan tree, with the state on its right."""
+
+    scale: int
+    """Planning timescale; the finest stands for primitive actions."""
+    action: str | None
+    """The action in words; None where the plan leaves the edge open (a placeholder)."""
+    state: str | None
+    """Code of the state at the right end of the edge; None where there is none (an open target)."""
+    children: list[EdgeView] = dataclasses.field(default_factory=list)
+    """The sub-plan of an expanded edge, in order, one scale finer."""
+    moves: list[int] = dataclasses.field(default_factory=list)
+    """The primitive actions that the edge stands for (MiniGrid's ids: 0 left, 1 right, 2 forward, ...)."""
+
+
+@dataclasses.dataclass
+class PlanView:
+    """One plan, as it was when the agent made it."""
+
+    step: int
+    """Index of the frame at which the plan was made."""
+    edges: list[EdgeView]
+    """Edges of the coarsest scale, in order."""
+    energy: float
+    """Plan energy E(z; c); lower is better."""
+    log_prob: float | None
+    """log P_F of the plan, where it is known."""
+    pose: tuple[int, int, int]
+    """The agent's column, row and direction (0 right, 1 down, 2 left, 3 up) then; only for drawing."""
+    explanation: str
+    """The plan's explanation in words."""
+
+
+@dataclasses.dataclass
+class EpisodeView:
+    """One episode, to be played back."""
+
+    seed: int
+    mode: str
+    mission: str
+    situation: str
+    success: bool
+    frames: list[np.ndarray]
+    """uint8 [H, W, 3] each; frame t is what was there before action t, the last frame is the end."""
+    actions: list[str]
+    """The action taken at each frame but the last."""
+    plans: list[PlanView]
+    """Plans in the order of their steps; empty in habitual mode."""
+    tile: int
+    """Pixels a cell."""
+
+
+@dataclasses.dataclass
+class TextView:
+    """What the exemplary actor wrote for one situation, all versions."""
+
+    seed: int
+    mission: str
+    situation: str
+    versions: list[dict[str, Any]]
+    """In order; keys kind ("draft" or "final"), text, critique, principle, energy; each but text may be missing."""

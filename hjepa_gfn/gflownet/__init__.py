@@ -1,0 +1,1 @@
+"""Environment-agnostic GFlowNet parts: rollouts, losses, Metropolis-Hastings moves, gates, exact metrics."""

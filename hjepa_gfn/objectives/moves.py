@@ -1,0 +1,63 @@
+"""One back-and-forth Metropolis-Hastings move on plans; target e^-E p(x|z,c) on rows that read a text, e^-E on the others."""
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from hjepa_gfn.gflownet import mcmc
+from hjepa_gfn.gflownet.rollout import Trajectory
+from hjepa_gfn.models.agent_network import Context
+from hjepa_gfn.objectives.policies import evaluate, log_prob_of_path, sample_paths
+from hjepa_gfn.objectives.system import Params, System
+from hjepa_gfn.plans import Plan
+
+
+def back_and_forth(
+    system: System, params: Params, key: jnp.ndarray, plan: Plan, context: Context,
+    log_reward: Callable[[Plan], jnp.ndarray], text: jnp.ndarray | None = None,
+) -> tuple[Plan, jnp.ndarray, jnp.ndarray]:
+    """K ~ Uniform{0..n} edits back with P_B, forward with P_F until STOP, accepted as in `gflownet.mcmc`.
+
+    Args:
+      plan: [B], the first R rows read text int32 [R, X]; log_reward: plans [B, 2] -> log R [B, 2].
+    Returns: (plans [B] after the test, accepted bool [B], log R [B, 2] of (old, proposed)).
+    """
+    k_steps, k_back, k_forth, k_accept = jax.random.split(key, 4)
+    batch = plan.batch_shape[0]
+    ahead = jnp.ones(batch, bool)
+    steps = mcmc.draw_k(k_steps, plan.num_edits)
+    back = sample_paths(system, params, k_back, plan, ~ahead, context, text, steps)
+    forth = sample_paths(system, params, k_forth, back.first, ahead, context, text)
+    new = forth.final
+    along_back, along_forth = _evaluate_both(system, params, back, forth, context, text)
+    rewards = log_reward(jax.tree.map(lambda a, b: jnp.stack([a, b], axis=1), plan, new))
+    move = mcmc.Move(
+        log_reward_old=rewards[:, 0], log_reward_new=rewards[:, 1],
+        log_back=along_back.backward.sum(-1), log_forth=log_prob_of_path(along_forth, forth),
+        log_back_reverse=along_forth.backward.sum(-1), log_forth_reverse=log_prob_of_path(along_back, back),
+        log_k=mcmc.log_k_prob(plan.num_edits), log_k_reverse=mcmc.log_k_prob(new.num_edits))
+    kept, accepted = mcmc.accept(k_accept, move, new, plan)
+    return kept, accepted, rewards
+
+
+def _evaluate_both(system, params, back, forth, context, text):
+    """Log probabilities of both paths in one flat batch: their states laid side by side on the trajectory axis.
+
+    Between the last state of one and the first of the other lies one step that is no edge: a spare column keeps the states
+    one longer than the steps.
+    """
+    steps = back.site.shape[1]
+    spare = lambda a, b: jnp.concatenate([a, jnp.zeros_like(a[:, :1]), b], axis=1)  # noqa: E731
+    joined = Trajectory(
+        states=jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), back.states, forth.states),
+        site=spare(back.site, forth.site), code=spare(back.code, forth.code), backward=spare(back.backward, forth.backward),
+        length=jnp.full(back.length.shape, 2 * steps + 1))
+    path = evaluate(system, params, joined, context, text)
+
+    def part(trajectory, begin):
+        cut = jax.tree.map(lambda x: x[:, begin : begin + steps + 1], path)
+        edge = trajectory.edge
+        return cut._replace(forward=jnp.where(edge, cut.forward[:, :steps], 0.0),
+                            backward=jnp.where(edge, cut.backward[:, :steps], 0.0))
+
+    return part(back, 0), part(forth, steps + 1)

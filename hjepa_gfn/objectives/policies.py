@@ -1,0 +1,148 @@
+"""Policies over plans as functions: sampling trajectories in both directions, and their log probabilities in one flat batch.
+
+Rows come in two kinds: the first R rows of a batch read a text (int32 [R, X]; posterior policy), the others do not (prior).
+"""
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hjepa_gfn.gflownet.rollout import Trajectory, choose, reverse_in_time, rollout, sample_index
+from hjepa_gfn.models.agent_network import Context
+from hjepa_gfn.models.layers import NEG
+from hjepa_gfn.objectives.system import Params, System
+from hjepa_gfn.plans import EXPAND, Plan, PlanSpec, apply_backward, apply_forward, root_plan
+
+
+class Exploration(NamedTuple):
+    """How sampling departs from the policy; the losses always use the untempered probabilities."""
+
+    temperature: float = 1.0
+    epsilon: float = 0.0  # share of uniform choice among legal edits and STOP
+
+
+class PathLogProbs(NamedTuple):
+    """What a trajectory loss needs, re-evaluated in one flat batch."""
+
+    forward: jnp.ndarray   # [B, T]    log P_F of each labelled edge (with the factor of not stopping), 0 past the end
+    backward: jnp.ndarray  # [B, T]    log P_B of the same edge, 0 past the end
+    stop: jnp.ndarray      # [B, T+1]  log P_F(STOP | z_t)
+    features: jnp.ndarray  # [B, T+1, N, D] of every state under the row's own policy
+
+
+def vocabulary_index(spec: PlanSpec, site: jnp.ndarray, code: jnp.ndarray | int) -> jnp.ndarray:
+    """Entry of the joint plan vocabulary of a code at a forward site (that of a state code for EXPAND: unused)."""
+    scale, kind = site // 3 % spec.num_scales, site % 3
+    return code + jnp.asarray(spec.offsets())[jnp.minimum(kind, 1), scale]
+
+
+def num_readers(text: jnp.ndarray | None) -> int:
+    return 0 if text is None else text.shape[0]
+
+
+def roots(system: System, batch: int) -> Plan:
+    return root_plan(system.spec, (batch,))
+
+
+def at_end(values: jnp.ndarray, trajectory: Trajectory) -> jnp.ndarray:
+    """values [B, T+1] at each trajectory's last state: [B]."""
+    return jnp.take_along_axis(values, trajectory.length[:, None], axis=1, mode="clip")[:, 0]
+
+
+def sample_paths(
+    system: System, params: Params, key: jnp.ndarray, start: Plan, forward: jnp.ndarray, context: Context,
+    text: jnp.ndarray | None = None, steps: jnp.ndarray | None = None,
+    explore: Exploration = Exploration(),  # noqa: B008 (immutable)
+) -> Trajectory:
+    """Samples one trajectory per row of `start` [B], in forward order.
+
+    Rows with `forward` bool [B] edit with P_F until STOP; the others undo `steps` int32 [B] edits (default: all) with P_B, so
+    their last state is `start`. Both directions share one scan: T passes of the network whatever the mix.
+    """
+    spec, readers = system.spec, num_readers(text)
+    steps = start.num_edits if steps is None else steps
+    batch = start.batch_shape[0]
+
+    def act(uniform, state):
+        plan, left, stopped = state
+        seen = jax.tree.map(lambda x: x[:, None], plan)
+        features = system.net(params, seen, context, text, method="features")
+        logits = jax.tree.map(lambda x: x[:, 0], system.net(params, features, seen, readers, method="edits"))
+        odds = (logits.log_stop - logits.log_go) / explore.temperature
+        stop_prob, log_site = jax.nn.sigmoid(odds), logits.log_site / explore.temperature
+        if explore.epsilon:
+            mixed = uniform[3] < explore.epsilon
+            log_site = jnp.where(mixed[:, None], jnp.where(log_site > NEG / 2, 0.0, NEG), log_site)
+            stop_prob = jnp.where(mixed, 0.5, stop_prob)
+        stop = (uniform[0] < stop_prob) | (logits.log_go < NEG / 2)  # where no edit is legal STOP is certain
+        site = sample_index(uniform[1], log_site)
+        log_code = system.net(params, features[:, 0], site, readers, method="codes") / explore.temperature
+        code = sample_index(uniform[2], log_code) - vocabulary_index(spec, site, 0)
+        code = jnp.where(site % 3 == EXPAND, 0, code)
+        edited, undo = apply_forward(plan, site, code, spec)
+        undone_site = sample_index(uniform[1], logits.log_back)
+        smaller, redo, redo_code = apply_backward(plan, undone_site, spec)
+        stopped = stopped | stop
+        active = jnp.where(forward, ~stopped, left > 0)
+        after = choose(active, choose(forward, edited, smaller), plan)
+        record = choose(forward, (site, code, undo), (redo, redo_code, undone_site))
+        return (after, left - (active & ~forward), stopped), (*record, active)
+
+    noise = jax.random.uniform(key, (spec.max_edits, 4, batch), minval=1e-7)
+    begin = (start, jnp.where(forward, 0, steps), jnp.zeros(batch, bool))
+    (plans, _, _), (site, code, undo, active) = rollout(noise, begin, act)
+    length = active.sum(-1).astype(jnp.int32)
+    site, code, undo = reverse_in_time((site, code, undo), length - 1, ~forward)
+    return Trajectory(reverse_in_time(plans, length, ~forward), site, code, undo, length)
+
+
+def sample_plans(
+    system: System, params: Params, key: jnp.ndarray, context: Context, text: jnp.ndarray | None = None,
+    explore: Exploration = Exploration(),  # noqa: B008 (immutable)
+) -> Plan:
+    """Plans [B] from the root: z ~ P_F(z|c), or z ~ P_F(z|x,c) on the rows that read a text."""
+    batch = context.tokens.shape[0]
+    forward = jnp.ones(batch, bool)
+    return sample_paths(system, params, key, roots(system, batch), forward, context, text, None, explore).final
+
+
+def evaluate(
+    system: System, params: Params, trajectory: Trajectory, context: Context, text: jnp.ndarray | None = None
+) -> PathLogProbs:
+    """Log probabilities of trajectories under each row's policy and P_B, in one flat batch."""
+    plans, edge, site, readers = trajectory.states, trajectory.edge, trajectory.site, num_readers(text)
+    features = system.net(params, plans, context, text, method="features")
+    logits = system.net(params, features, plans, readers, method="edits")
+    pick = lambda table, index: jnp.take_along_axis(table, index[..., None], axis=-1, mode="clip")[..., 0]  # noqa: E731
+    log_code = system.net(params, features[:, :-1], site, readers, method="codes")
+    coded = pick(log_code, vocabulary_index(system.spec, site, trajectory.code))
+    coded = jnp.where(site % 3 == EXPAND, 0.0, coded)
+    forward = logits.log_go[:, :-1] + pick(logits.log_site[:, :-1], site) + coded
+    backward = pick(logits.log_back[:, 1:], trajectory.backward)
+    return PathLogProbs(jnp.where(edge, forward, 0.0), jnp.where(edge, backward, 0.0), logits.log_stop, features)
+
+
+def log_prob_of_path(path: PathLogProbs, trajectory: Trajectory) -> jnp.ndarray:
+    """log P_F(trajectory, STOP) [B]."""
+    return path.forward.sum(-1) + at_end(path.stop, trajectory)
+
+
+def decision_log_probs(
+    system: System, params: Params, trajectory: Trajectory, when: jnp.ndarray, context: Context,
+    text: jnp.ndarray | None = None,
+) -> jnp.ndarray:
+    """log probability [B, S] of the decision taken at times `when` int32 [B, S], 0 <= when <= length: the edit, or STOP at the
+    end. For sums over a trajectory estimated from a few of its states (likelihoods; balance losses need them all)."""
+    readers, last = num_readers(text), jnp.minimum(when, trajectory.site.shape[1] - 1)
+    pick = lambda table, index: jnp.take_along_axis(table, index[..., None], axis=-1, mode="clip")[..., 0]  # noqa: E731
+    at = lambda x: jnp.take_along_axis(x, last, axis=1, mode="clip")  # noqa: E731
+    plans = jax.tree.map(
+        lambda x: jnp.take_along_axis(x, when.reshape(when.shape + (1,) * (x.ndim - 2)), axis=1, mode="clip"),
+        trajectory.states)
+    features = system.net(params, plans, context, text, method="features")
+    logits = system.net(params, features, plans, readers, method="edits")
+    site = at(trajectory.site)
+    log_code = system.net(params, features, site, readers, method="codes")
+    coded = jnp.where(site % 3 == EXPAND, 0.0, pick(log_code, vocabulary_index(system.spec, site, at(trajectory.code))))
+    edit = logits.log_go + pick(logits.log_site, site) + coded
+    return jnp.where(when < trajectory.length[:, None], edit, logits.log_stop)

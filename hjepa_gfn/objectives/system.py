@@ -1,0 +1,98 @@
+"""The static parts of an agent: its modules and sizes, and how parameters are grouped. No arrays live here."""
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from hjepa_gfn.models import fsq
+from hjepa_gfn.models.agent_network import AgentNetwork, NetworkSizes
+from hjepa_gfn.models.jepa import Jepa, JepaSizes
+from hjepa_gfn.plans import PlanSpec
+
+Params = dict[str, Any]
+
+# Top-level module names of AgentNetwork -> parameter group. A train step updates whole groups (or nothing of them).
+GROUPS = {
+    "context_encoder": "encoder", "encoder": "encoder", "edit_embed": "encoder",
+    **{f"{kind}_{head}": "policy" for kind in ("prior", "posterior") for head in ("stop", "site", "code", "backward", "flow")},
+    "energy_head": "model", "explainer_out": "model", "ground_weight": "model",
+    "habit_head": "habit",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """Modules, plan vocabulary and the window's layout."""
+
+    spec: PlanSpec
+    network: AgentNetwork
+    jepa: Jepa
+    max_legs: int   # legs of an observed plan
+    max_steps: int  # steps of its first leg that are spelled out
+
+    def net(self, params: Params, *args, method: str) -> Any:
+        """Applies a method of the agent's network to grouped parameters."""
+        return self.network.apply({"params": merge_groups(params)}, *args, method=method)
+
+    def level(self, params: Params, *args, method: str) -> Any:
+        """Applies a method of the JEPA hierarchy."""
+        return self.jepa.apply({"params": params["jepa"]}, *args, method=method)
+
+
+def split_groups(network_params: Params) -> Params:
+    """{module: ...} -> {group: {module: ...}}."""
+    groups: Params = {}
+    for name, value in network_params.items():
+        groups.setdefault(GROUPS[name], {})[name] = value
+    return groups
+
+
+def merge_groups(params: Params) -> Params:
+    """The inverse of `split_groups`; the groups that are no part of the network (`jepa`, `target`) are left out."""
+    apart = ("jepa", "target")
+    return {name: value for group, modules in params.items() if group not in apart for name, value in modules.items()}
+
+
+def model_view(params: Params) -> Params:
+    """The generative model as it stands: energy and explainer on the encoder that they were last trained with.
+
+    The encoder is shared with the policies. Read through the live encoder, every E-step would move its own target (in the
+    exact small case that cost a factor of two to four in total variation); so rewards are read through a copy, `target`, that is renewed by the steps that train
+    the model, and by no other.
+    """
+    return {**params, "encoder": params["target"]}
+
+
+def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int) -> System:
+    """Builds the modules from the `model` section of a config."""
+    jepa = JepaSizes(
+        state=model.state, hidden=model.hidden, num_actions=num_actions, leg=model.leg,
+        step_levels=tuple(model.step_levels), leg_levels=tuple(model.leg_levels), macro_levels=tuple(model.macro_levels))
+    max_edits = 2 * model.max_legs + 2 * model.max_steps - 1
+    spec = PlanSpec(
+        state_codes=(fsq.num_codes(jepa.leg_levels), fsq.num_codes(jepa.step_levels)),
+        action_codes=(fsq.num_codes(jepa.macro_levels), num_actions),
+        capacity=model.max_legs + model.max_steps - 1, max_edits=max_edits)
+    sizes = NetworkSizes(
+        width=model.width, heads=model.heads, mlp=model.mlp, layers=model.layers, context_layers=model.context_layers,
+        queries=model.queries, text_vocab=text_vocab, text_length=text_length, num_actions=num_actions, mutual=model.mutual)
+    return System(spec, AgentNetwork(spec, sizes), Jepa(jepa), model.max_legs, model.max_steps)
+
+
+def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params:
+    """Boxed parameters of every group; shapes do not depend on the batch."""
+    import jax
+
+    from hjepa_gfn.plans import root_plan
+
+    sizes, jepa = system.network.sizes, system.jepa.sizes
+    view, one = jnp.zeros((1, 7, 7, 3), jnp.uint8), jnp.zeros((1,), jnp.int32)
+    key_net, key_jepa = jax.random.split(key)
+    network = system.network.init(
+        key_net, {"view": view, "direction": one}, jnp.zeros((1, jepa.state)), jnp.ones((1, mission_length), jnp.int32),
+        root_plan(system.spec, (1, 1)), jnp.ones((1, sizes.text_length), jnp.int32))["params"]
+    window = jnp.zeros((1, 2), jnp.int32)
+    levels = system.jepa.init(
+        key_jepa, jnp.zeros((1, 3, 7, 7, 3), jnp.uint8), jnp.zeros((1, 3), jnp.int32), window, window, jnp.ones((1, 2)))
+    groups = split_groups(network)
+    return {"jepa": levels["params"], **groups, "target": groups["encoder"]}

@@ -1,0 +1,174 @@
+"""Every train step of the system, by name: which loss, on which slice of the batch, updating which parameter groups.
+
+This is the one registry of objectives: the loop, the mesh tests and later reports iterate over `make_train_steps`.
+"""
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from hjepa_gfn.gflownet.gate import Gate, gate_value, hold, init_gate, threshold, update_gate
+from hjepa_gfn.objectives import em
+from hjepa_gfn.objectives.cases import make_case, make_told_case
+from hjepa_gfn.objectives.jepa import jepa_loss
+from hjepa_gfn.objectives.system import Params, System, init_params
+from hjepa_gfn.objectives.windows import encode_start
+
+Metrics = dict[str, jnp.ndarray]
+GROUP_NAMES = ("jepa", "encoder", "policy", "model", "habit")
+
+
+@struct.dataclass
+class TrainState:
+    """Everything a run carries from one iteration to the next."""
+
+    step: jnp.ndarray          # int32 [] finished iterations
+    params: Params             # {group: ...}
+    optimizer: Params          # {group: optax state}
+    gate: Gate                 # moving average of the posterior E-step's loss
+
+
+def make_optimizer(config: Any) -> optax.GradientTransformation:
+    """Adam with clipping by the group's global norm; the learning rate is applied by `apply_gradients`."""
+    return optax.chain(optax.clip_by_global_norm(config.clip), optax.scale_by_adam(b1=0.9, b2=config.b2))
+
+
+def learning_rate(config: Any, step: jnp.ndarray, group: str) -> jnp.ndarray:
+    """Linear warm-up, constant, cosine to a tenth at `total_steps`; JEPA slows down once the plans depend on its codes."""
+    total = config.schedule.jepa_steps + config.schedule.ground_steps + config.schedule.em_steps
+    base = config.optimizer.learning_rate * jnp.minimum(1.0, (step + 1) / config.optimizer.warmup)
+    if group == "jepa":
+        # its own cosine, down to zero at the end of its phase: the codes stand still when the plans need them
+        phase = jnp.clip(step / max(config.schedule.jepa_steps, 1), 0.0, 1.0)
+        return base * config.optimizer.jepa_scale * 0.5 * (1.0 + jnp.cos(jnp.pi * phase))
+    begin = config.schedule.jepa_steps
+    phase = jnp.clip((step - begin) / max(total - begin, 1), 0.0, 1.0)
+    return base * (0.1 + 0.45 * (1.0 + jnp.cos(jnp.pi * phase)))
+
+
+def apply_gradients(config: Any, tx, state: TrainState, grads: Params, groups: tuple[str, ...]) -> TrainState:
+    """One Adam step of the named groups; the others keep parameters and moments."""
+    params, optimizer = dict(state.params), dict(state.optimizer)
+    for group in groups:
+        updates, optimizer[group] = tx.update(grads[group], state.optimizer[group], state.params[group])
+        rate = learning_rate(config, state.step, group)
+        params[group] = jax.tree.map(lambda p, u, rate=rate: p - rate * u, state.params[group], updates)
+    if "model" in groups:
+        params["target"] = params["encoder"]  # the model is now what this step made it: see `model_view`
+    return state.replace(params=params, optimizer=optimizer)
+
+
+def init_state(system: System, config: Any, key: jnp.ndarray) -> TrainState:
+    params = init_params(system, key, config.data.mission_length)
+    tx = make_optimizer(config.optimizer)
+    return TrainState(jnp.zeros((), jnp.int32), params, {g: tx.init(params[g]) for g in GROUP_NAMES}, init_gate())
+
+
+def _first(batch: Any, rows: int) -> Any:
+    return jax.tree.map(lambda x: x[:rows], batch)
+
+
+def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainState, Any], tuple[TrainState, Metrics]]]:
+    """name -> (state, batch) -> (state, metrics). Pure; the caller jits, shards and donates."""
+    tx = make_optimizer(config.optimizer)
+    options, rows = config.em, config.em.rows
+
+    def train_step(name: str, groups: tuple[str, ...], loss_fn: Callable, after: Callable | None = None):
+        def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), state.step), sum(map(ord, name)))
+            moving = {g: state.params[g] for g in groups}
+
+            def wrapped(moving):
+                return loss_fn({**state.params, **moving}, key, batch)
+
+            (loss, metrics), grads = jax.value_and_grad(wrapped, has_aux=True)(moving)
+            new = apply_gradients(config, tx, state, grads, groups)
+            metrics = {"loss": loss, "grad_norm": optax.global_norm(grads), **metrics}
+            return after(state, new, metrics) if after else (new, metrics)
+
+        step.__name__ = f"train_step_{name}"
+        return step
+
+    def case_of(params, batch, window, count):
+        return make_case(system, params, _first(batch[window], count), batch["mission"][:count])
+
+    def jepa(params, key, batch):
+        return jepa_loss(params, key, batch["random"], system, config.jepa)
+
+    def habit(params, key, batch):
+        window = batch["start"]
+        # each situation of the window is an example; `rows.habit` of them are drawn
+        flat = {name: window[name][:, :-1].reshape(-1, *window[name].shape[2:]) for name in ("view", "direction")}
+        width = window["action"].shape[1]
+        real = (jnp.arange(width) < window["length"][:, None]).reshape(-1)
+        chosen = jax.lax.top_k(jnp.where(real, jax.random.uniform(key, real.shape), -1.0), rows.habit)[1]
+        percept = {name: x[chosen] for name, x in flat.items()}
+        state = jax.lax.stop_gradient(encode_start(system, params, percept)[0])
+        action, weight = window["action"].reshape(-1)[chosen], real[chosen].astype(jnp.float32)
+        return em.habit_loss(params, percept, state, batch["mission"][chosen // width], action, weight, system)
+
+    # texts speak of plans from the first step on ("start"); the prior plans from anywhere in an episode ("random")
+    def told_case(params, key, batch, count):
+        is_final = jax.random.uniform(key, (count,)) < options.final_share
+        return *make_told_case(system, params, _first(batch, count), is_final), is_final
+
+    def ground(params, key, batch):
+        k_text, key = jax.random.split(key)
+        told, text, _ = told_case(params, k_text, batch, rows.told)
+        return em.ground_loss(params, key, told, text, case_of(params, batch, "random", rows.untold), system, options)
+
+    def e_step(params, key, batch):
+        k_text, key = jax.random.split(key)
+        told, text, _ = told_case(params, k_text, batch, rows.posterior)
+        return em.e_step(params, key, told, text, case_of(params, batch, "random", rows.prior), system, options)
+
+    def watch(old: TrainState, new: TrainState, metrics: Metrics):
+        return new.replace(gate=update_gate(old.gate, metrics["posterior_subtb"], options.gate_decay)), metrics
+
+    def sleep(params, key, batch):
+        return em.sleep_loss(params, key, case_of(params, batch, "start", rows.sleep), system, options)
+
+    def maximise(params, key, batch):
+        k_text, key = jax.random.split(key)
+        case, text, is_final = told_case(params, k_text, batch, rows.m_step)
+        return em.m_step(params, key, case, text, is_final, system, options)
+
+    def gated(old: TrainState, new: TrainState, metrics: Metrics):
+        since = old.step - config.schedule.jepa_steps - config.schedule.ground_steps
+        bar = threshold(since, options.gate_start, options.gate_end, options.gate_half_life)
+        value = gate_value(old.gate, options.gate_decay)
+        is_open = value < bar
+        return hold(is_open, new, old), metrics | {
+            "gate_open": is_open.astype(jnp.float32), "gate_bar": bar, "gate_average": jnp.minimum(value, 1e9)}
+
+    def contrast(params, key, batch):
+        some, count = _first(batch, rows.contrast), rows.contrast
+        told, final = make_told_case(system, params, some, jnp.ones(count, bool))
+        of_draft, draft = make_told_case(system, params, some, jnp.zeros(count, bool))
+        return em.contrast_loss(params, key, told, of_draft, final, draft, system, options)
+
+    return {
+        "jepa": train_step("jepa", ("jepa",), jepa),
+        "habit": train_step("habit", ("encoder", "habit"), habit),
+        "ground": train_step("ground", ("encoder", "policy", "model"), ground),
+        "e_step": train_step("e_step", ("encoder", "policy"), e_step, watch),
+        "sleep": train_step("sleep", ("encoder", "policy"), sleep),
+        "m_step": train_step("m_step", ("encoder", "model"), maximise, gated),
+        "contrast": train_step("contrast", ("encoder", "model"), contrast),
+    }
+
+
+def schedule(config: Any, step: int) -> tuple[str, ...]:
+    """JEPA first; then grounding in observed plans with habits; then GFlowNet-EM. A function of `step` alone."""
+    s = config.schedule
+    if step < s.jepa_steps:
+        return ("jepa",)
+    step -= s.jepa_steps
+    if step < s.ground_steps:
+        return ("habit", "ground")
+    step -= s.ground_steps
+    order = ("habit", "ground", "e_step", "sleep", "m_step", "contrast")
+    return tuple(name for name in order if s.every[name] and step % s.every[name] == 0)

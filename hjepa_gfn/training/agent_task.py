@@ -1,0 +1,65 @@
+"""The agent's training run as a `Task`: data, system, train steps and their schedule."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hjepa_gfn.data.pipeline import Pipeline
+from hjepa_gfn.data.tokenizer import Tokenizer, train_tokenizer
+from hjepa_gfn.models import fsq
+from hjepa_gfn.objectives import train_steps
+from hjepa_gfn.objectives.system import System, make_system
+
+NUM_ACTIONS = 7  # MiniGrid
+
+
+def corpus_tokenizer(data_dir: str | os.PathLike, vocab: int) -> Tokenizer:
+    """A BPE tokenizer trained on the training split's texts and missions (deterministic)."""
+    from hjepa_gfn.data.store import load_episodes
+
+    store = load_episodes(data_dir, "train")
+    texts = [*store.mission, *store.final, *(draft for drafts in store.drafts for draft in drafts)]
+    return train_tokenizer(texts, vocab)
+
+
+class AgentTask:
+    """A `training.task.Task`. Reads the corpus once; everything it returns is a function of the step."""
+
+    def __init__(self, config: Any, data_dir: str | os.PathLike):
+        self.config = config
+        self.tokenizer = corpus_tokenizer(data_dir, config.data.vocab)
+        self.pipeline = Pipeline(Path(data_dir), "train", self.tokenizer, config.data, config.seed)
+        self.system = system_of(config, self.tokenizer)
+        self.train_steps = train_steps.make_train_steps(self.system, config)
+        s = config.schedule
+        self.total_steps = s.jepa_steps + s.ground_steps + s.em_steps
+
+    def init(self, key: jax.Array) -> train_steps.TrainState:
+        return train_steps.init_state(self.system, self.config, key)
+
+    def schedule(self, step: int) -> tuple[str, ...]:
+        return train_steps.schedule(self.config, step)
+
+    def batch(self, step: int) -> Any:
+        batch = self.pipeline.batch(step, jax.process_index(), jax.process_count())
+        names = ("start", "random", "mission", "final", "draft", "draft_action", "draft_segment", "draft_length")
+        return {name: batch[name] for name in names}
+
+    def finish_iteration(self, state: train_steps.TrainState) -> train_steps.TrainState:
+        return state.replace(step=state.step + jnp.int32(1))
+
+
+def system_of(config: Any, tokenizer: Tokenizer) -> System:
+    return make_system(config.model, tokenizer.vocab_size, config.data.text_length, NUM_ACTIONS)
+
+
+def codebooks(system: System) -> dict[str, np.ndarray]:
+    """The grid point of every code, by kind: what a plan's integers stand for (their decoders are parameters)."""
+    sizes = system.jepa.sizes
+    kinds = {"step_state": sizes.step_levels, "subgoal_state": sizes.leg_levels, "macro_action": sizes.macro_levels}
+    return {name: np.asarray(fsq.from_code(jnp.arange(fsq.num_codes(levels)), levels)) for name, levels in kinds.items()}

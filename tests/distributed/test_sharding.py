@@ -1,0 +1,87 @@
+"""From logical axes to shardings."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from jax.sharding import PartitionSpec
+
+from hjepa_gfn.distributed import ShardingRules, constrain, make_mesh, param_shardings, unbox, use_mesh
+
+
+def boxed_params():
+    def init(key):
+        kernel = nn.with_logical_partitioning(nn.initializers.ones, ("embed", "mlp"))(key, (8, 4))
+        odd = nn.with_logical_partitioning(nn.initializers.ones, ("embed", "mlp"))(key, (7, 4))
+        return {"kernel": kernel, "odd": odd, "bias": jnp.zeros(4)}
+
+    return jax.eval_shape(init, jax.random.key(0))
+
+
+def test_specs_follow_the_rules():
+    mesh, rules = make_mesh(fsdp=4, tensor=2), ShardingRules()
+    assert rules.spec(("embed", "mlp"), (8, 4), mesh) == PartitionSpec("fsdp", "tensor")
+    assert rules.spec(("batch", "length", None), (8, 3, 3), mesh) == PartitionSpec(BATCH, None, None)
+    # Two dimensions of the same mesh axis: the first takes it. A dimension that does not divide stays whole.
+    assert rules.spec(("mlp", "heads"), (4, 4), mesh) == PartitionSpec("tensor", None)
+    assert rules.spec(("embed", "mlp"), (6, 3), mesh) == PartitionSpec(None, None)
+    whole = dataclasses.replace(rules, embed=None, mlp=("fsdp", "tensor"))
+    assert whole.spec(("embed", "mlp"), (8, 8), mesh) == PartitionSpec(None, ("fsdp", "tensor"))
+    with pytest.raises(ValueError, match="unknown logical axis 'embedd'"):
+        rules.spec(("embedd",), (4,), mesh)
+    with pytest.raises(ValueError, match="do not fit"):
+        rules.spec(("embed",), (4, 4), mesh)
+
+
+BATCH = ("replica", "data", "fsdp")
+
+
+def test_parameters_and_moments_get_the_same_shardings():
+    mesh, params = make_mesh(fsdp=4, tensor=2), boxed_params()
+    shardings = param_shardings(params, mesh)
+    assert {name: s.spec for name, s in shardings.items()} == {
+        "kernel": PartitionSpec("fsdp", "tensor"), "odd": PartitionSpec(None, "tensor"), "bias": PartitionSpec(),
+    }  # fmt: skip
+    moments = jax.eval_shape(optax.adam(1e-3).init, params)
+    assert param_shardings(moments, mesh)[0].mu == shardings
+    assert jax.tree.structure(param_shardings(moments, mesh)) == jax.tree.structure(unbox(moments))
+    assert jax.tree.map(jnp.shape, unbox(params)) == {"kernel": (8, 4), "odd": (7, 4), "bias": (4,)}
+
+
+def test_constrain_shards_on_a_mesh_and_does_nothing_without():
+    mesh = make_mesh(data=4, tensor=2)
+    x = jnp.ones((8, 6, 4))
+    traces = []
+
+    @jax.jit
+    def block(x):
+        traces.append(1)
+        return constrain(x * 2, ("batch", "length", "mlp"))
+
+    assert len(block(x).sharding.device_set) == 1
+    with use_mesh(mesh):
+        sharded = block(x)  # traced anew, not the meshless program again
+    assert sharded.sharding.is_equivalent_to(
+        jax.sharding.NamedSharding(mesh, PartitionSpec(BATCH, None, "tensor")), ndim=3
+    )
+    with use_mesh(mesh, ShardingRules(mlp=None)):
+        assert block(x).sharding.shard_shape((8, 6, 4)) == (2, 6, 4)
+    assert len(block(x).sharding.device_set) == 1 and len(traces) == 3
+    np.testing.assert_array_equal(sharded, 2 * x)
+
+
+def test_constrain_works_under_vmap_grad_and_scan():
+    def loss(w, x):
+        return jnp.sum(constrain(jnp.tanh(x @ w), ("batch", "mlp")) ** 2)
+
+    def value(w, xs):
+        return jax.lax.scan(lambda total, x: (total + jax.vmap(loss, (None, 0))(w, x).sum(), None), 0.0, xs)[0]
+
+    w, xs = jnp.ones((3, 4)), jnp.arange(2 * 5 * 8 * 3.0).reshape(2, 5, 8, 3) / 240
+    plain = jax.jit(jax.grad(value))(w, xs)
+    with use_mesh(make_mesh(data=4, tensor=2)):
+        np.testing.assert_allclose(jax.jit(jax.grad(value))(w, xs), plain, rtol=1e-5)

@@ -1,0 +1,315 @@
+"""The network as a function of the tree: who sees whom, what each head answers, and what must make no difference."""
+
+import functools
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import tiny  # noqa: E402
+
+from hjepa_gfn.models.agent_network import Context  # noqa: E402
+from hjepa_gfn.models.layers import NEG  # noqa: E402
+from hjepa_gfn.plans import apply_forward, backward_mask, forward_mask, root_plan, site_index  # noqa: E402
+
+B, T = 4, 3
+both = pytest.mark.parametrize("mutual", [False, True])
+
+
+def plans(seed=0):
+    """Random plans [B, T, ...] of all sizes, with the holes in the buffer and the slot order that edits leave."""
+    paths = tiny.random_plans(tiny.system().spec, jax.random.key(seed), B * T)
+    return jax.tree.map(lambda x: x.reshape(B, T, *x.shape[1:]), paths)
+
+
+@functools.cache
+def answers(readers, mutual=False):
+    """Jitted (params, plans, context, text) -> everything that the heads answer, with `readers` posterior rows."""
+    net = tiny.system(mutual=mutual).net
+
+    def call(params, plan, context, text):
+        features = net(params, plan, context, text if readers else None, method="features")
+        sites = jnp.broadcast_to(jnp.arange(plan.valid.shape[-1] * 6), (*plan.batch_shape, plan.valid.shape[-1] * 6))
+        codes = jax.vmap(lambda s: net(params, features, s, readers, method="codes"), -1, -2)(sites)
+        return {
+            "features": features, "codes": codes, **net(params, features, plan, readers, method="edits")._asdict(),
+            "flow": net(params, features, plan, readers, method="log_flow_head"),
+            "energy": net(params, features, plan, method="energy_terms")}
+
+    return jax.jit(call)
+
+
+@functools.cache
+def explained(mutual=False):
+    return jax.jit(lambda params, plan, context, text: tiny.system(mutual=mutual).net(
+        params, plan, context, text, method="explain"))
+
+
+def close(a, b, atol=1e-5):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=atol), a, b)
+
+
+def rows(tree, index):
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+# --- the tree, not the buffer ---------------------------------------------------------------------------------------
+
+
+@both
+def test_answers_are_a_function_of_the_tree_not_of_the_buffers_order(mutual):
+    """Slots 1.. are permuted, differently on every row, half of the rows reading a text."""
+    readers, n = 2, tiny.system().spec.capacity
+    rng = np.random.default_rng(0)
+    order = np.stack([[np.r_[0, 1 + rng.permutation(n - 1)] for _ in range(T)] for _ in range(B)])
+    move = lambda x: np.take_along_axis(np.asarray(x), order.reshape(*order.shape, *(1,) * (x.ndim - 3)), axis=2)
+    z = plans()
+    moved = type(z)(*(move(leaf) for leaf in z[:-1]), z.num_edits)
+    assert np.asarray(z.valid).sum(-1).max() > 3 and not np.array_equal(z.valid, moved.valid)
+    arguments = tiny.context(B), tiny.words(readers, tiny.TEXT)
+    a, b = (answers(readers, mutual)(tiny.params(), p, *arguments) for p in (z, moved))
+    by_token = lambda x: move(np.asarray(x).reshape(B, T, n, 6, *x.shape[3:]))
+    shown = np.asarray(moved.valid)
+    for name in ("log_stop", "log_go", "flow", "energy"):
+        np.testing.assert_allclose(a[name], b[name], atol=2e-5, err_msg=name)
+    for name in ("log_site", "log_back", "codes"):
+        expected, found = by_token(a[name]), np.asarray(b[name]).reshape(B, T, n, 6, *b[name].shape[3:])
+        np.testing.assert_allclose(expected[shown], found[shown], atol=5e-5, err_msg=name)
+    np.testing.assert_allclose(move(a["features"])[shown], np.asarray(b["features"])[shown], atol=5e-5)
+    text = jnp.broadcast_to(tiny.words(B, tiny.TEXT)[:, None], (B, T, tiny.TEXT))
+    close(*(explained(mutual)(tiny.params(), p, arguments[0], text) for p in (z, moved)), atol=5e-5)
+
+
+def test_what_lies_in_free_slots_makes_no_difference():
+    z = plans(1)
+    noise = lambda x, top: jnp.where(z.valid, x, jnp.arange(x.shape[-1]) % top)
+    dirty = z._replace(code=noise(z.code, 3), tag=noise(z.tag, 2), position=noise(z.position, 4))
+    assert not np.asarray(z.valid).all()
+    arguments = tiny.context(B), tiny.words(2, tiny.TEXT)
+    a, b = (answers(2)(tiny.params(), p, *arguments) for p in (z, dirty))
+    for name in ("log_stop", "log_site", "log_back", "flow", "energy"):
+        np.testing.assert_allclose(a[name], b[name], atol=1e-5, err_msg=name)
+
+
+def grown(*edits):
+    """A plan [B, T, ...] after edits (token, scale, kind, code) from the root."""
+    spec, plan = tiny.system().spec, root_plan(tiny.system().spec, (B, T))
+    for token, scale, kind, code in edits:
+        site = jnp.full((B, T), site_index(token, scale, kind, spec.num_scales))
+        assert forward_mask(plan, spec)[0, 0, site[0, 0]], "the test's own edit is illegal"
+        plan, _ = apply_forward(plan, site, jnp.full((B, T), code), spec)
+    return plan
+
+
+@pytest.mark.parametrize("one, other", [
+    pytest.param([(0, 0, 0, 1), (1, 0, 0, 2)], [(0, 0, 0, 2), (1, 0, 0, 1)], id="order of two states"),
+    pytest.param([(0, 0, 0, 1), (0, 0, 1, 2)], [(0, 0, 0, 1), (1, 0, 1, 2)], id="edge that an action is on"),
+    pytest.param([(0, 0, 2, 0), (0, 0, 1, 1)], [(0, 0, 2, 0), (0, 1, 1, 1)], id="scale of an action"),
+    pytest.param([(0, 0, 1, 0)], [(0, 0, 1, 1)], id="code of an action"),
+    pytest.param([(0, 0, 0, 0), (0, 0, 2, 0)], [(0, 0, 0, 0), (1, 0, 2, 0)], id="edge that is expanded"),
+    pytest.param([(0, 0, 2, 0), (0, 1, 0, 1)], [(0, 0, 2, 0), (0, 1, 0, 2)], id="code of a fine state"),
+])
+def test_different_trees_get_different_answers(one, other):
+    arguments = tiny.context(B), tiny.words(2, tiny.TEXT)
+    a, b = (answers(2)(tiny.params(), grown(*edits), *arguments) for edits in (one, other))
+    for name in ("log_stop", "energy", "flow"):
+        assert np.abs(a[name] - b[name]).min() > 1e-4, name
+
+
+# --- readers and others ---------------------------------------------------------------------------------------------
+
+
+@both
+def test_a_mixed_batch_equals_separate_calls(mutual):
+    """The first rows are those of a batch of readers, the others those of a batch without any text."""
+    z, c, x, p = plans(2), tiny.context(B), tiny.words(B, tiny.TEXT), tiny.params()
+    mixed = answers(2, mutual)(p, z, c, x[:2])
+    close(rows(mixed, slice(0, 2)), rows(answers(B, mutual)(p, z, c, x), slice(0, 2)))
+    close(rows(mixed, slice(2, B)), rows(answers(0)(p, z, c, None), slice(2, B)))
+
+
+@both
+def test_only_the_readers_depend_on_the_text_each_on_its_own(mutual):
+    readers = 2
+    z, c, x = plans(3), tiny.context(B), tiny.words(readers, tiny.TEXT, full=True)
+    call = functools.partial(answers(readers, mutual), tiny.params(), z, c)
+    before, after = call(x), call(x.at[0, 3].set(3 + x[0, 3] % 5))
+    change = np.abs(before["features"] - after["features"]).max((-1, -2))
+    assert (change[0] > 1e-3).all() and not change[1:].any()
+
+
+@both
+def test_steps_of_a_trajectory_do_not_see_each_other(mutual):
+    z, other, c, x = plans(4), plans(40), tiny.context(B), tiny.words(2, tiny.TEXT)
+    swapped = jax.tree.map(lambda u, v: v.at[:, 1].set(u[:, 1]), z, other)
+    before, after = (answers(2, mutual)(tiny.params(), plan, c, x) for plan in (z, swapped))
+    close(*(jax.tree.map(lambda y: y[:, 1], out) for out in (before, after)), atol=0)
+    assert np.abs(before["features"] - after["features"])[:, 0].max() > 1e-3
+
+
+def test_rows_do_not_see_each_other():
+    z, c, x = plans(5), tiny.context(B), tiny.words(2, tiny.TEXT)
+    other_z, other_c = plans(6), tiny.context(B, seed=1)
+    swap = lambda a, b: jax.tree.map(lambda u, v: u.at[1].set(v[1]).at[2].set(v[2]), a, b)
+    before = answers(2)(tiny.params(), z, c, x)
+    after = answers(2)(tiny.params(), swap(z, other_z), swap(c, other_c), x)
+    for b in (0, 3):
+        close(rows(before, b), rows(after, b), atol=0)
+
+
+@both
+def test_padding_of_the_text_is_not_read(mutual):
+    """Another embedding of the padding word changes nothing; another one of a word that is read does."""
+    z, c, p = plans(7), tiny.context(B), tiny.params()
+    x = tiny.words(2, tiny.TEXT, full=True).at[:, 5:].set(0)
+    encoder = p["encoder"]["encoder"]
+
+    def embedded(word):
+        table = encoder["word"]["table"].at[word].add(jnp.cos(jnp.arange(16.0)))
+        return {**p, "encoder": {**p["encoder"], "encoder": {**encoder, "word": {"table": table}}}}
+
+    base, padding, begin = (answers(2, mutual)(q, z, c, x) for q in (p, embedded(0), embedded(1)))
+    close(base, padding)
+    assert np.abs(base["features"] - begin["features"])[:2].max((1, 2, 3)).min() > 1e-3
+
+
+def test_posterior_and_prior_have_heads_of_their_own():
+    z, c, x = plans(8), tiny.context(B), tiny.words(2, tiny.TEXT)
+    p = tiny.params()
+    before = answers(2)(p, z, c, x)
+
+    def shake(kind):
+        turn = lambda v: jax.tree.map(lambda w: w + jnp.cos(jnp.arange(w.size)).reshape(w.shape), v)
+        return {**p, "policy": {name: turn(v) if name.startswith(kind) else v for name, v in p["policy"].items()}}
+
+    for kind, moved, kept in (("prior", slice(2, None), slice(0, 2)), ("posterior", slice(0, 2), slice(2, None))):
+        after = answers(2)(shake(kind), z, c, x)
+        close(rows(before, kept), rows(after, kept), atol=0)
+        for name in ("log_stop", "log_site", "log_back", "codes", "flow"):
+            assert np.abs(np.asarray(rows(before[name], moved)) - rows(after[name], moved)).max() > 1e-3, (kind, name)
+
+
+def test_mutual_reading_lets_the_text_see_the_plan_and_plain_reading_does_not():
+    """Parameters of the text stream's look at the plan matter to the posterior only where reading is mutual."""
+    z, c, x = plans(9), tiny.context(B), tiny.words(B, tiny.TEXT)
+    for mutual in (False, True):
+        p = tiny.params()
+        stack = p["encoder"]["encoder"]["stack"]
+        text = {**stack["text_block"], "kv_plan": jax.tree.map(lambda w: -2 * w, stack["text_block"]["kv_plan"])}
+        encoder = {**p["encoder"]["encoder"], "stack": {**stack, "text_block": text}}
+        turned = {**p, "encoder": {**p["encoder"], "encoder": encoder}}
+        a, b = (answers(B, mutual)(q, z, c, x)["features"] for q in (p, turned))
+        assert (np.abs(a - b).max() > 1e-3) == mutual
+
+
+# --- heads ----------------------------------------------------------------------------------------------------------
+
+
+def test_edit_probabilities_are_normalised_over_what_is_legal():
+    spec, z = tiny.system().spec, plans(10)
+    can, undo = np.asarray(forward_mask(z, spec)), np.asarray(backward_mask(z, spec))
+    assert not can.any(-1).all() and can.any(-1).any(), "some plans can go on, some cannot"
+    out = jax.tree.map(np.asarray, answers(2)(tiny.params(), z, tiny.context(B), tiny.words(2, tiny.TEXT)))
+    go = can.any(-1)
+    for name, mask in (("log_site", can), ("log_back", undo)):
+        some = mask.any(-1)
+        np.testing.assert_allclose(np.exp(out[name])[some].sum(-1), 1.0, atol=1e-5)
+        assert (np.exp(out[name][some])[~mask[some]] == 0).all() and (out[name][some][mask[some]] > NEG / 2).all()
+    np.testing.assert_allclose((np.exp(out["log_stop"]) + np.exp(out["log_go"]))[go], 1.0, atol=1e-5)
+    assert (out["log_stop"][go] < 0).all()
+    assert (out["log_stop"][~go] == 0).all() and (out["log_go"][~go] < NEG / 2).all()
+
+
+def test_codes_are_drawn_from_the_vocabulary_of_the_site():
+    spec, z = tiny.system().spec, plans(11)
+    codes = np.asarray(answers(2)(tiny.params(), z, tiny.context(B), tiny.words(2, tiny.TEXT))["codes"])
+    for site in range(spec.num_sites):
+        scale, kind = site // 3 % spec.num_scales, site % 3
+        if kind < 2:
+            size = (spec.state_codes, spec.action_codes)[kind][scale]
+            begin = int(spec.offsets()[kind, scale])
+            p = np.exp(codes[..., site, :])
+            np.testing.assert_allclose(p[..., begin : begin + size].sum(-1), 1.0, atol=1e-5)
+            assert (np.delete(p, np.arange(begin, begin + size), axis=-1) == 0).all()
+            assert p[..., begin : begin + size].std() > 1e-4
+
+
+def test_code_probabilities_depend_on_the_token_and_on_the_kind_of_site():
+    assert tiny.system().spec.offsets().tolist() == [[0, 3], [12, 21]]
+    codes = np.asarray(answers(0)(tiny.params(), plans(12), tiny.context(B), None)["codes"])
+    insert, act = codes[..., 0::6, :3], codes[..., 1::6, 12:21]  # at every token's edge of scale 0
+    for some in (insert, act):
+        assert np.abs(some[..., 0, :] - some[..., 1, :]).max() > 1e-3
+
+
+def test_habit_reads_the_situation():
+    net, p = tiny.system().net, tiny.params()
+    logits = net(p, tiny.context(B), method="habit")
+    assert logits.shape == (B, tiny.ACTIONS)
+    assert np.abs(np.diff(np.asarray(logits), axis=0)).max(-1).min() > 1e-3
+
+
+# --- context --------------------------------------------------------------------------------------------------------
+
+
+def test_context_reads_each_of_its_inputs_and_no_padding():
+    net, p = tiny.system().net, tiny.params()
+    percept, state = tiny.percepts(1), jnp.ones((1, tiny.MODEL["state"]))
+    mission = jnp.array([[1, 5, 2, 0]])
+    encode = jax.jit(lambda p, *inputs: net(p, *inputs, method="context"))
+    base = encode(p, percept, state, mission)
+    assert base.mask.tolist() == [[True] * 6 + [False]] and base.tokens.shape == (1, 7, 16)
+    for channel in range(3):
+        seen = {**percept, "view": percept["view"].at[0, 3, 2, channel].add(1)}
+        assert np.abs(encode(p, seen, state, mission).tokens - base.tokens)[:, :2].max() > 1e-4, channel
+    moved = {**percept, "view": jnp.roll(percept["view"], 1, axis=2)}
+    turned = {**percept, "direction": (percept["direction"] + 1) % 4}
+    for inputs in ((moved, state, mission), (turned, state, mission), (percept, state + 1, mission),
+                   (percept, state, mission.at[0, 1].set(6)), (percept, state, jnp.array([[5, 1, 2, 0]]))):
+        assert np.abs(encode(p, *inputs).tokens - base.tokens)[:, :2].max() > 1e-4
+    # another embedding of the padding word: nothing that may be looked at changes
+    encoder = p["encoder"]["context_encoder"]
+    table = encoder["word"]["table"].at[0].add(5.0)
+    other = {**p, "encoder": {**p["encoder"], "context_encoder": {**encoder, "word": {"table": table}}}}
+    dark = encode(other, percept, state, mission)
+    np.testing.assert_allclose(dark.tokens[:, :6], base.tokens[:, :6], atol=1e-6)
+    assert np.abs(dark.tokens - base.tokens)[:, 6].max() > 1e-2
+
+
+@both
+def test_masked_context_is_seen_by_nobody(mutual):
+    z, c, x = plans(13), tiny.context(B), tiny.words(2, tiny.TEXT)
+    assert not np.asarray(c.mask).all()
+    dark = Context(jnp.where(c.mask[..., None], c.tokens, 7 * jnp.cos(jnp.arange(16.0))), c.mask)
+    p = tiny.params()
+    close(*(answers(2, mutual)(p, z, k, x) for k in (c, dark)))
+    text = jnp.broadcast_to(tiny.words(B, tiny.TEXT)[:, None], (B, T, tiny.TEXT))
+    close(*(explained(mutual)(p, z, k, text) for k in (c, dark)))
+
+
+# --- explainer ------------------------------------------------------------------------------------------------------
+
+
+def test_the_explainer_is_causal_and_sees_every_word_before():
+    z, c = plans(14), tiny.context(B)
+    x = jnp.broadcast_to(tiny.words(B, tiny.TEXT, full=True)[:, None], (B, T, tiny.TEXT))
+    call = functools.partial(explained(), tiny.params(), z, c)
+    before = np.asarray(call(x))
+    assert before.shape == (B, T, tiny.TEXT - 1, tiny.WORDS)
+    np.testing.assert_allclose(np.exp(before).sum(-1), 1.0, atol=1e-5)
+    for j in range(tiny.TEXT):
+        change = np.abs(np.asarray(call(x.at[..., j].set(3 + (x[..., j] + 1) % 5))) - before).max(-1)
+        assert (change[..., :j] == 0).all(), "word j tells of itself or earlier words"
+        assert (change[..., j:] > 1e-5).all(), "every later word sees word j"
+
+
+def test_explanations_speak_of_plan_and_situation():
+    z, c, p = plans(16), tiny.context(B), tiny.params()
+    x = jnp.broadcast_to(tiny.words(B, tiny.TEXT, full=True)[:, None], (B, T, tiny.TEXT))
+    base = explained()(p, z, c, x)
+    for z2, c2 in ((plans(17), c), (z, tiny.context(B, seed=3))):
+        assert np.abs(explained()(p, z2, c2, x) - base).max((2, 3)).min() > 1e-4

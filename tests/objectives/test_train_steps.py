@@ -1,0 +1,130 @@
+"""The train steps of the demo's system at a tiny size: meshes agree, compiled once, state donated, groups and gate respected."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from experiments.configs.babyai_gotolocal import get_config
+from hjepa_gfn.distributed import abstract_state, init_state, jit_step, make_mesh, put_batch
+from hjepa_gfn.objectives import train_steps
+from hjepa_gfn.objectives.system import GROUPS, make_system, merge_groups, split_groups
+
+NAMES = ("jepa", "habit", "ground", "e_step", "sleep", "m_step", "contrast")
+
+
+def tiny_config() -> ConfigDict:
+    c = get_config()
+    c.data.batch_size, c.data.window, c.data.text_length, c.data.mission_length = 8, 4, 8, 4
+    c.model.update(dict(state=8, hidden=16, width=16, heads=2, mlp=16, layers=1, context_layers=1, queries=2, max_legs=2,
+                        max_steps=2, leg=4, step_levels=(3, 3), leg_levels=(3, 3), macro_levels=(3, 3)))
+    c.em.rows = ConfigDict(dict(habit=8, told=8, untold=8, posterior=8, prior=8, sleep=8, m_step=8, contrast=8))
+    c.em.decisions = 2
+    c.optimizer.warmup = 1
+    return c
+
+
+def make_batch(config: ConfigDict, seed: int = 0) -> dict:
+    """Random windows and texts in the pipeline's layout."""
+    rng = np.random.default_rng(seed)
+    b, w, x = config.data.batch_size, config.data.window, config.data.text_length
+
+    def window():
+        length = rng.integers(1, w + 1, b).astype(np.int32)
+        return {
+            "view": rng.integers(0, 4, (b, w + 1, 7, 7, 3)).astype(np.uint8),
+            "direction": rng.integers(0, 4, (b, w + 1)).astype(np.int32),
+            "action": rng.integers(0, 3, (b, w)).astype(np.int32),
+            "segment": np.sort(rng.integers(0, 3, (b, w)), axis=1).astype(np.int32), "length": length}
+
+    text = lambda: np.concatenate(  # noqa: E731
+        [np.ones((b, 1)), rng.integers(3, 20, (b, x - 3)), np.full((b, 1), 2), np.zeros((b, 1))], 1).astype(np.int32)
+    stated = window()
+    return {"start": window(), "random": window(), "mission": rng.integers(1, 20, (b, 4)).astype(np.int32), "final": text(),
+            "draft": text(), "draft_action": stated["action"], "draft_segment": stated["segment"],
+            "draft_length": stated["length"]}
+
+
+@pytest.fixture(scope="module")
+def config():
+    return tiny_config()
+
+
+@pytest.fixture(scope="module")
+def system(config):
+    return make_system(config.model, 20, config.data.text_length, 7)
+
+
+def start(system, config, mesh):
+    init = lambda key: train_steps.init_state(system, config, key)  # noqa: E731
+    abstract = abstract_state(init, mesh)
+    return init_state(init, jax.random.key(0), abstract), abstract
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_step_agrees_on_every_mesh_compiles_once_and_donates(name, config, system):
+    losses = []
+    for sizes in ({}, {"data": 8}, {"data": 4, "tensor": 2}):
+        mesh = make_mesh(**sizes)
+        state, abstract = start(system, config, mesh)
+        step = jit_step(train_steps.make_train_steps(system, config)[name], abstract, mesh)
+        batch = put_batch(make_batch(config), mesh)
+        with jax.transfer_guard("disallow"):
+            new, metrics = step(state, batch)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params)), "the old state must be donated"
+        losses.append({k: float(v) for k, v in metrics.items()})
+        new, _ = step(new, put_batch(make_batch(config, 1), mesh))
+        assert step._cache_size() == 1
+    assert np.isfinite(losses[0]["loss"]) and losses[0]["grad_norm"] > 0
+    for other in losses[1:]:
+        assert other["loss"] == pytest.approx(losses[0]["loss"], rel=1e-5)
+        assert other["grad_norm"] == pytest.approx(losses[0]["grad_norm"], rel=1e-3)
+
+
+def test_registry_schedule_and_config_name_the_same_steps(config, system):
+    assert tuple(train_steps.make_train_steps(system, config)) == NAMES
+    last = config.schedule.jepa_steps + config.schedule.ground_steps
+    scheduled = {n for step in (0, config.schedule.jepa_steps, last) for n in train_steps.schedule(config, step)}
+    assert scheduled == set(NAMES)
+    assert set(config.schedule.every) | {"jepa"} == set(NAMES)
+
+
+def changed(old, new):
+    return {g for g in old if any(not np.array_equal(a, b) for a, b in zip(
+        jax.tree.leaves(old[g]), jax.tree.leaves(new[g]), strict=True))}
+
+
+@pytest.mark.parametrize(("name", "groups"), [
+    ("jepa", {"jepa"}), ("habit", {"encoder", "habit"}), ("sleep", {"encoder", "policy"}), ("contrast", {"encoder", "model"})])
+def test_step_moves_its_own_groups_only(name, groups, config, system):
+    state, _ = start(system, config, make_mesh())
+    new, _ = jax.jit(train_steps.make_train_steps(system, config)[name])(state, make_batch(config))
+    assert changed(state.params, new.params) == groups
+    assert changed(state.optimizer, new.optimizer) == groups
+
+
+def test_m_step_is_held_bitwise_while_the_gate_is_shut(config, system):
+    step = jax.jit(train_steps.make_train_steps(system, config)["m_step"])
+    state, _ = start(system, config, make_mesh())
+    shut, metrics = step(state, make_batch(config))  # no E-step was taken yet: the average is infinite
+    assert float(metrics["gate_open"]) == 0.0
+    assert not changed(state.params, shut.params) and not changed(state.optimizer, shut.optimizer)
+    gate = state.gate._replace(average=jnp.float32(1.0), count=jnp.int32(100))
+    opened, metrics = step(state.replace(gate=gate), make_batch(config))
+    assert float(metrics["gate_open"]) == 1.0
+    assert changed(state.params, opened.params) == {"encoder", "model"}
+    high = state.gate._replace(average=jnp.float32(1e6), count=jnp.int32(100))
+    assert float(step(state.replace(gate=high), make_batch(config))[1]["gate_open"]) == 0.0
+
+
+def test_jepa_learns_in_its_phase_and_stands_still_after_it(config):
+    rate = lambda step: float(train_steps.learning_rate(config, jnp.int32(step), "jepa"))  # noqa: E731
+    assert rate(10) > 0 and rate(config.schedule.jepa_steps) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_every_module_has_a_group_and_splitting_undoes_merging(config, system):
+    state, _ = start(system, config, make_mesh())
+    merged = merge_groups(state.params)
+    assert set(merged) == set(GROUPS)
+    again = split_groups(merged)
+    assert jax.tree.structure(again) == jax.tree.structure({g: state.params[g] for g in again})
