@@ -24,7 +24,7 @@ from hjepa_gfn.evaluation.texts import evaluate_texts
 from hjepa_gfn.evaluation.views import planning_episodes, text_views
 from hjepa_gfn.exemplary import ExemplaryActor
 from hjepa_gfn.export.directory import MANIFEST
-from hjepa_gfn.training import read_metrics
+from hjepa_gfn.training import read_metrics, workdir_of
 from hjepa_gfn.worlds import make_world, split_seeds
 from hjepa_gfn.worlds.babyai import check_level
 
@@ -40,7 +40,8 @@ def success_rates(agent: Agent, level: str, seeds: list[int], seed: int) -> tupl
         success, steps = run_episodes(world, seeds, choose, agent.config.agent.max_steps)
         rates[name] = float(success.mean())
         details[name] = {
-            "successes": int(success.sum()), "mean_steps_when_successful": float(steps[success].mean()) if success.any() else None,
+            "successes": int(success.sum()),
+            "mean_steps_when_successful": float(steps[success].mean()) if success.any() else None,
             "seconds": round(time.time() - began, 1), "decisions": dict(getattr(choose, "counts", {}))}
         print(f"  {name:9s} {rates[name]:.3f}  ({details[name]['seconds']} s)", flush=True)
     teacher = ExemplaryActor(level)
@@ -80,7 +81,7 @@ def evaluate(
         shown = planning_episodes(agent, level, seeds[: config.evaluation.pictures], seed)
         texts = text_views(pipeline.store, table, config.evaluation.pictures)
     report |= {"training": training or {}, "config": config.to_dict(), "wall_seconds": round(time.time() - began, 1)}
-    curves = [] if is_export else read_metrics(path if path.is_dir() and (path / "metrics.jsonl").exists() else path.parent.parent)
+    curves = [] if is_export else read_metrics(workdir_of(path))
     json_path, html_path = write_report(where, report, curves, shown, texts)
     print_summary(report, shown)
     print(f"report: {html_path}")
@@ -94,7 +95,8 @@ def print_summary(report: dict[str, Any], episodes: list[Any]) -> None:
         low, high = report["success_interval"][mode]
         rows.append((mode, f"{rate:.3f}", f"{low:.3f} .. {high:.3f}"))
     nll = report["text_nll_per_token"]
-    rows += [("", "", ""), ("text NLL per token", f"{nll['with_plan']:.4f}", f"without the plan {nll['without_plan']:.4f}"),
+    rows += [("", "", ""),
+             ("text NLL per token", f"{nll['with_plan']:.4f}", f"without the plan {nll['without_plan']:.4f}"),
              ("AUROC draft energies", f"{report['energy_auroc_final_vs_draft']:.3f}", "draft above final"),
              ("posterior bounds", f"{report['posterior_elbo']:.2f}", f"ELBO; EUBO {report['posterior_eubo']:.2f} (nats)")]
     for level in ("step", "subgoal"):
@@ -109,13 +111,14 @@ def print_summary(report: dict[str, Any], episodes: list[Any]) -> None:
         plan = shown.plans[0]
         print(f"\n  mission:   {shown.mission}\n  situation: {shown.situation}")
         print("  plan:      " + " | ".join(edge.action or "(open)" for edge in plan.edges))
-        print(f"  in words:  {plan.explanation}\n  outcome:   {'success' if shown.success else 'failure'} in {len(shown.actions)}"
-              " steps\n")
+        outcome = "success" if shown.success else "failure"
+        print(f"  in words:  {plan.explanation}\n  outcome:   {outcome} in {len(shown.actions)} steps\n")
 
 
 def main() -> None:
     """The entry point."""
-    print(evaluate(flags.FLAGS.checkpoint, flags.FLAGS.out, flags.FLAGS.level, flags.FLAGS.episodes, flags.FLAGS.data_dir, flags.FLAGS.seed))
+    f = flags.FLAGS
+    print(evaluate(f.checkpoint, f.out, f.level, f.episodes, f.data_dir, f.seed))
 
 
 def define_flags() -> None:

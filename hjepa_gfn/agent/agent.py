@@ -18,6 +18,8 @@ NUM_ACTIONS = 7  # MiniGrid
 
 
 class Agent(NamedTuple):
+    """Everything needed to act; made by `load_agent`."""
+
     system: System
     params: Any
     tokenizer: Tokenizer

@@ -9,8 +9,8 @@ import numpy as np
 
 from hjepa_gfn.agent.reading import FirstLeg, code_distance, first_leg
 from hjepa_gfn.models.agent_network import Context
-from hjepa_gfn.objectives.energy import energy_of, make_ground
 from hjepa_gfn.objectives.em import sample_text
+from hjepa_gfn.objectives.energy import energy_of, make_ground
 from hjepa_gfn.objectives.policies import Exploration, sample_plans
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import encode_start
@@ -29,6 +29,7 @@ class Decision(NamedTuple):
 
 
 def encode(system: System, params: Params, percept: Percept, mission: jnp.ndarray) -> tuple[Context, tuple]:
+    """Context tokens of B situations, and their start states (z1_0, z2_0), each [B, Z]."""
     z1, z2 = encode_start(system, params, percept)
     return system.net(params, percept, z1, mission, method="context"), (z1, z2)
 

@@ -1,7 +1,6 @@
 """Reading a plan: which primitive actions it begins with, and which states it expects after each."""
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from hjepa_gfn.models import fsq

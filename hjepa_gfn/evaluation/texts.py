@@ -87,7 +87,9 @@ def _same_first_leg(read: Plan, observed: Plan) -> jnp.ndarray:
     return read.action[:, 0, 0] == observed.action[:, 0, 0]
 
 
-def evaluate_texts(agent: Agent, pipeline: Pipeline, seed: int, rounds: int = 4) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def evaluate_texts(
+    agent: Agent, pipeline: Pipeline, seed: int, rounds: int = 4
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Summary for the report, and the per-text arrays, over a whole held-out split."""
     step = jax.jit(lambda params, key, batch: text_measures(agent.system, params, key, batch, rounds))
     rows: list[dict[str, np.ndarray]] = []

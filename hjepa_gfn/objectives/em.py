@@ -24,6 +24,7 @@ from hjepa_gfn.objectives.policies import (
     roots,
     sample_paths,
     sample_plans,
+    undo_at_random,
 )
 from hjepa_gfn.objectives.system import Params, System, model_view
 from hjepa_gfn.plans import Plan
@@ -163,17 +164,18 @@ def sleep_loss(params: Params, key: jnp.ndarray, case: Case, system: System, opt
 def ground_loss(
     params: Params, key: jnp.ndarray, told: Case, text: jnp.ndarray, untold: Case, system: System, options: Any
 ) -> tuple[jnp.ndarray, Metrics]:
-    """Complete data: where the executed plan z* was observed, trajectory ~ P_B(.|z*), maximise
+    """Complete data: where the executed plan z* was observed, undone in random order to a trajectory, maximise
 
         log P_F(trajectory|x,c) + log p(x|z,c)   in the cases `told`,   log P_F(trajectory|c)   in the cases `untold`,
     z drawn along the trajectory (z* itself for half of them), so that partial plans are explained as well. A trajectory's
-    log probability is estimated, without bias, from `options.decisions` of its n + 1 decisions, one from each equal share.
+    log probability is estimated, without bias, from `options.decisions` of its n + 1 decisions, one from each equal share. The
+    uniform orders agree with the E-step: it trains P_B towards the orders in which P_F builds.
     """
     k_back, k_when, k_full, k_decide = jax.random.split(key, 4)
     p = text.shape[0]
     context, _ = encode_context(system, params, join(told, untold))
     observed, known = join(told.observed, untold.observed), join(told.known, untold.known).astype(jnp.float32)
-    back = sample_paths(system, stop(params), k_back, observed, jnp.zeros(known.shape, bool), stop(context), text)
+    back = undo_at_random(system.spec, k_back, observed)
     share = jax.random.uniform(k_decide, (known.shape[0], options.decisions))
     share = (jnp.arange(options.decisions) + share) / options.decisions
     decided = jnp.minimum(jnp.floor(share * (back.length + 1)[:, None]).astype(jnp.int32), back.length[:, None])
@@ -224,41 +226,44 @@ def m_step(
                        "accepted_posterior": accepted[:batch].mean(), "accepted_prior": accepted[batch:].mean()})
 
 
-def contrast_loss(
-    params: Params, key: jnp.ndarray, told: Case, draft_told: Case, final: jnp.ndarray, draft: jnp.ndarray, system: System,
-    options: Any,
+def rank_loss(
+    params: Params, key: jnp.ndarray, told: Case, draft_told: Case, system: System, options: Any
 ) -> tuple[jnp.ndarray, Metrics]:
-    """Noise-contrastive terms on the energy, log-logistic losses of
+    """Noise-contrastive terms on the energy of complete data, log-logistic losses of
 
-        E(final) < E(draft)       plans read from both texts by the posterior,
-        E(observed) < E(imagined) the executed plan against the draft's, imagined by the world model,
-        E(observed) < E(partial)  against a partial plan on the way to it.
-    `told` and `draft_told` [B] are the same situations with the plan of the final text and that of the draft.
+        E(observed) < E(imagined)  the executed plan against the draft's, as the world model imagines it,
+        E(observed) < E(partial)   against a partial plan on the way to it.
+    `told` and `draft_told` [B] are the same situations with the plan of the final text and that of a draft.
     """
-    k_paths, k_when = jax.random.split(key)
-    batch = final.shape[0]
+    k_back, k_when = jax.random.split(key)
     context, ground = encode_context(system, params, told)
-    fixed, rows = stop(params), np.concatenate([np.arange(batch)] * 3)
-    forward = jnp.asarray(np.arange(3 * batch) < 2 * batch)
-    # rows: read from the final text, read from the draft, undone from the observed plan
-    start = choose(forward, roots(system, 3 * batch), take(told.observed, rows))
-    text = jnp.concatenate([final, draft])
-    paths = sample_paths(system, fixed, k_paths, start, forward, take(stop(context), rows), text)
-    plans, back = paths.final, take(paths, slice(2 * batch, None))
-    when = jnp.floor(jax.random.uniform(k_when, (batch, 1)) * back.length[:, None]).astype(jnp.int32)
+    back = undo_at_random(system.spec, k_back, told.observed)
+    when = jnp.floor(jax.random.uniform(k_when, (*told.known.shape, 1)) * back.length[:, None]).astype(jnp.int32)
     partial = jax.tree.map(lambda x: x[:, 0], at_time(back.states, when))
-    five = stack(take(plans, slice(0, batch)), take(plans, slice(batch, 2 * batch)), told.observed, draft_told.observed, partial)
-    energy = energy_of(system, params, five, context, ground)
-    e_final, e_draft, e_observed, e_imagined, e_partial = energy.T
-    known = told.known.astype(jnp.float32)
-    both = known * draft_told.known
-    read = jax.nn.softplus(e_final - e_draft).mean()
+    energy = energy_of(system, params, stack(told.observed, draft_told.observed, partial), context, ground)
+    e_observed, e_imagined, e_partial = energy.T
+    known, both = told.known, told.known & draft_told.known
     imagined = _where_known(jax.nn.softplus(e_observed - e_imagined), both)
     whole = _where_known(jax.nn.softplus(e_observed - e_partial), known)
-    loss = read + imagined + options.partial * whole + options.energy_decay * jnp.mean(energy**2)
-    return loss, stop({"read": read, "imagined": imagined, "whole": whole, "accuracy_read": (e_final < e_draft).mean(),
+    loss = imagined + options.partial * whole + options.energy_decay * jnp.mean(energy**2)
+    return loss, stop({"imagined": imagined, "whole": whole,
                        "accuracy_imagined": _where_known(e_observed < e_imagined, both),
                        "accuracy_partial": _where_known(e_observed < e_partial, known)})
+
+
+def contrast_loss(
+    params: Params, key: jnp.ndarray, told: Case, final: jnp.ndarray, draft: jnp.ndarray, system: System, options: Any
+) -> tuple[jnp.ndarray, Metrics]:
+    """Contrast against drafts: log-logistic loss of E(final) < E(draft), plans read from both texts by the posterior."""
+    batch = final.shape[0]
+    context, ground = encode_context(system, params, told)
+    twice = np.concatenate([np.arange(batch)] * 2)
+    plans = sample_plans(system, stop(params), key, take(stop(context), twice), jnp.concatenate([final, draft]))
+    pair = stack(take(plans, slice(0, batch)), take(plans, slice(batch, None)))
+    energy = energy_of(system, params, pair, context, ground)
+    e_final, e_draft = energy.T
+    read = jax.nn.softplus(e_final - e_draft).mean()
+    return read + options.energy_decay * jnp.mean(energy**2), stop({"read": read, "accuracy": (e_final < e_draft).mean()})
 
 
 def habit_loss(

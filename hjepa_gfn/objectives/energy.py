@@ -19,6 +19,7 @@ class Ground(NamedTuple):
 
 
 def make_ground(system: System, params: Params, z1: jnp.ndarray, z2: jnp.ndarray) -> Ground:
+    """The energy's ground for start states z1_0 and z2_0, each [B, Z]."""
     tables = system.level(params, method="tables")
     return jax.lax.stop_gradient(Ground((z2, z1), (tables["leg"], tables["step"]), tables["macro"]))
 

@@ -11,7 +11,7 @@ from hjepa_gfn.gflownet.rollout import Trajectory, choose, reverse_in_time, roll
 from hjepa_gfn.models.agent_network import Context
 from hjepa_gfn.models.layers import NEG
 from hjepa_gfn.objectives.system import Params, System
-from hjepa_gfn.plans import EXPAND, Plan, PlanSpec, apply_backward, apply_forward, root_plan
+from hjepa_gfn.plans import EXPAND, Plan, PlanSpec, apply_backward, apply_forward, backward_mask, root_plan
 
 
 class Exploration(NamedTuple):
@@ -37,10 +37,12 @@ def vocabulary_index(spec: PlanSpec, site: jnp.ndarray, code: jnp.ndarray | int)
 
 
 def num_readers(text: jnp.ndarray | None) -> int:
+    """How many rows read a text."""
     return 0 if text is None else text.shape[0]
 
 
 def roots(system: System, batch: int) -> Plan:
+    """Root plans [B]."""
     return root_plan(system.spec, (batch,))
 
 
@@ -104,6 +106,23 @@ def sample_plans(
     batch = context.tokens.shape[0]
     forward = jnp.ones(batch, bool)
     return sample_paths(system, params, key, roots(system, batch), forward, context, text, None, explore).final
+
+
+def undo_at_random(spec: PlanSpec, key: jnp.ndarray, end: Plan) -> Trajectory:
+    """Undoes all edits of `end` [B], each time a uniformly drawn legal one: no network, a fraction of the cost of P_B."""
+
+    def act(uniform, plan):
+        legal = backward_mask(plan, spec)
+        undo = sample_index(uniform, jnp.where(legal, 0.0, NEG))
+        smaller, site, code = apply_backward(plan, undo, spec)
+        active = plan.num_edits > 0
+        return choose(active, smaller, plan), (site, code, undo)
+
+    noise = jax.random.uniform(key, (spec.max_edits, end.batch_shape[0]), minval=1e-7)
+    plans, records = rollout(noise, end, act)
+    length, reverse = end.num_edits, jnp.ones(end.batch_shape, bool)
+    site, code, undo = reverse_in_time(records, length - 1, reverse)
+    return Trajectory(reverse_in_time(plans, length, reverse), site, code, undo, length)
 
 
 def evaluate(

@@ -56,9 +56,9 @@ def merge_groups(params: Params) -> Params:
 def model_view(params: Params) -> Params:
     """The generative model as it stands: energy and explainer on the encoder that they were last trained with.
 
-    The encoder is shared with the policies. Read through the live encoder, every E-step would move its own target (in the
-    exact small case that cost a factor of two to four in total variation); so rewards are read through a copy, `target`, that is renewed by the steps that train
-    the model, and by no other.
+    The encoder is shared with the policies. Read through the live encoder, every E-step would move its own target; so rewards
+    are read through a copy, `target`, that is renewed by the steps that train the model, and by no other. (In the exact small
+    case the posterior's total variation after 800 steps was 0.05 to 0.08 with the copy, 0.13 to 0.22 without.)
     """
     return {**params, "encoder": params["target"]}
 

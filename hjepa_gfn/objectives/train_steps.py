@@ -62,6 +62,7 @@ def apply_gradients(config: Any, tx, state: TrainState, grads: Params, groups: t
 
 
 def init_state(system: System, config: Any, key: jnp.ndarray) -> TrainState:
+    """The state at step 0; parameters in their logical-axes boxes."""
     params = init_params(system, key, config.data.mission_length)
     tx = make_optimizer(config.optimizer)
     return TrainState(jnp.zeros((), jnp.int32), params, {g: tx.init(params[g]) for g in GROUP_NAMES}, init_gate())
@@ -115,10 +116,20 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
         is_final = jax.random.uniform(key, (count,)) < options.final_share
         return *make_told_case(system, params, _first(batch, count), is_final), is_final
 
+    def both_told(params, batch, count):
+        some = _first(batch, count)
+        told, final = make_told_case(system, params, some, jnp.ones(count, bool))
+        of_draft, draft = make_told_case(system, params, some, jnp.zeros(count, bool))
+        return told, of_draft, final, draft
+
     def ground(params, key, batch):
-        k_text, key = jax.random.split(key)
+        k_text, k_likely, k_rank = jax.random.split(key, 3)
         told, text, _ = told_case(params, k_text, batch, rows.told)
-        return em.ground_loss(params, key, told, text, case_of(params, batch, "random", rows.untold), system, options)
+        untold = case_of(params, batch, "random", rows.untold)
+        likely, metrics = em.ground_loss(params, k_likely, told, text, untold, system, options)
+        executed, of_draft, _, _ = both_told(params, batch, rows.ranked)
+        ranked, found = em.rank_loss(params, k_rank, executed, of_draft, system, options)
+        return likely + options.rank * ranked, metrics | found
 
     def e_step(params, key, batch):
         k_text, key = jax.random.split(key)
@@ -145,10 +156,8 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
             "gate_open": is_open.astype(jnp.float32), "gate_bar": bar, "gate_average": jnp.minimum(value, 1e9)}
 
     def contrast(params, key, batch):
-        some, count = _first(batch, rows.contrast), rows.contrast
-        told, final = make_told_case(system, params, some, jnp.ones(count, bool))
-        of_draft, draft = make_told_case(system, params, some, jnp.zeros(count, bool))
-        return em.contrast_loss(params, key, told, of_draft, final, draft, system, options)
+        told, _, final, draft = both_told(params, batch, rows.contrast)
+        return em.contrast_loss(params, key, told, final, draft, system, options)
 
     return {
         "jepa": train_step("jepa", ("jepa",), jepa),

@@ -84,15 +84,18 @@ def test_answers_are_a_function_of_the_tree_not_of_the_buffers_order(mutual):
     close(*(explained(mutual)(tiny.params(), p, arguments[0], text) for p in (z, moved)), atol=5e-5)
 
 
-def test_what_lies_in_free_slots_makes_no_difference():
+@both
+def test_what_lies_in_free_slots_makes_no_difference(mutual):
     z = plans(1)
     noise = lambda x, top: jnp.where(z.valid, x, jnp.arange(x.shape[-1]) % top)
     dirty = z._replace(code=noise(z.code, 3), tag=noise(z.tag, 2), position=noise(z.position, 4))
     assert not np.asarray(z.valid).all()
-    arguments = tiny.context(B), tiny.words(2, tiny.TEXT)
-    a, b = (answers(2)(tiny.params(), p, *arguments) for p in (z, dirty))
+    c, p = tiny.context(B), tiny.params()
+    a, b = (answers(2, mutual)(p, plan, c, tiny.words(2, tiny.TEXT)) for plan in (z, dirty))
     for name in ("log_stop", "log_site", "log_back", "flow", "energy"):
         np.testing.assert_allclose(a[name], b[name], atol=1e-5, err_msg=name)
+    text = jnp.broadcast_to(tiny.words(B, tiny.TEXT)[:, None], (B, T, tiny.TEXT))
+    close(*(explained(mutual)(p, plan, c, text) for plan in (z, dirty)))
 
 
 def grown(*edits):
@@ -240,10 +243,15 @@ def test_codes_are_drawn_from_the_vocabulary_of_the_site():
 
 def test_code_probabilities_depend_on_the_token_and_on_the_kind_of_site():
     assert tiny.system().spec.offsets().tolist() == [[0, 3], [12, 21]]
-    codes = np.asarray(answers(0)(tiny.params(), plans(12), tiny.context(B), None)["codes"])
+    p, call = tiny.params(), lambda p: np.asarray(answers(0)(p, plans(12), tiny.context(B), None)["codes"])
+    codes = call(p)
     insert, act = codes[..., 0::6, :3], codes[..., 1::6, 12:21]  # at every token's edge of scale 0
     for some in (insert, act):
         assert np.abs(some[..., 0, :] - some[..., 1, :]).max() > 1e-3
+    table = p["encoder"]["edit_embed"]["table"].at[1].add(jnp.cos(jnp.arange(16.0)))  # ACT at scale 0
+    change = np.abs(call({**p, "encoder": {**p["encoder"], "edit_embed": {"table": table}}}) - codes)
+    own = np.arange(codes.shape[-2]) % 6 == 1
+    assert change[..., own, 12:21].max() > 1e-3 and not change[..., ~own, :].any()
 
 
 def test_habit_reads_the_situation():
@@ -273,7 +281,7 @@ def test_context_reads_each_of_its_inputs_and_no_padding():
         assert np.abs(encode(p, *inputs).tokens - base.tokens)[:, :2].max() > 1e-4
     # another embedding of the padding word: nothing that may be looked at changes
     encoder = p["encoder"]["context_encoder"]
-    table = encoder["word"]["table"].at[0].add(5.0)
+    table = encoder["word"]["table"].at[0].add(5 * jnp.cos(jnp.arange(16.0)))
     other = {**p, "encoder": {**p["encoder"], "context_encoder": {**encoder, "word": {"table": table}}}}
     dark = encode(other, percept, state, mission)
     np.testing.assert_allclose(dark.tokens[:, :6], base.tokens[:, :6], atol=1e-6)
