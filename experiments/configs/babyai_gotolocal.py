@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
         mutual=False,         # the posterior's text stream reads partial plans too: one text encoding per plan, 3.5x the cost
         max_legs=4, max_steps=5,
     ))
-    c.jepa = ConfigDict(dict(horizon=4, sigreg=0.05, inverse=0.5, variance=0.1, code=1.0, macro=0.5))
+    c.jepa = ConfigDict(dict(horizon=4, sigreg=0.05, inverse=0.5, variance=0.1, code=1.0, macro=1.0))
     c.em = ConfigDict(dict(
         flow="stop",          # "stop": read off P(STOP); "head": a network for log F~
         subtb_lambda=0.9,
@@ -35,9 +35,9 @@ def get_config() -> ConfigDict:
         gate_decay=0.95, gate_start=400.0, gate_end=60.0, gate_half_life=100.0,
         rows=dict(habit=224, told=24, untold=96, ranked=48, posterior=10, prior=14, sleep=12, m_step=12, contrast=16),
     ))
-    c.optimizer = ConfigDict(dict(learning_rate=2e-3, jepa_scale=0.5, warmup=50, clip=1.0, b2=0.99))
+    c.optimizer = ConfigDict(dict(learning_rate=2e-3, jepa_scale=1.0, warmup=50, clip=1.0, b2=0.99))
     c.schedule = ConfigDict(dict(
-        jepa_steps=300, ground_steps=700, em_steps=120,
+        jepa_steps=400, ground_steps=700, em_steps=120,
         every=dict(habit=1, ground=1, e_step=1, sleep=4, m_step=1, contrast=1),  # 0: never
     ))
     c.agent = ConfigDict(dict(plan_samples=4, temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64))

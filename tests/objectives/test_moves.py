@@ -45,7 +45,7 @@ def test_two_paths_evaluated_side_by_side_do_not_depend_on_their_order():
 
 # --- stationarity ---------------------------------------------------------------------------------------------------
 
-CHAINS, MOVES = 6000, 6
+CHAINS, MOVES = 3000, 6
 SPEC = PlanSpec((2, 1), (1, 2), capacity=3, max_edits=3)
 
 
