@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     ))
     c.model = ConfigDict(dict(
         state=64, hidden=256, leg=8,
-        step_levels=(5, 5, 5), leg_levels=(5, 5, 3), macro_levels=(5, 5, 3, 3),  # FSQ grids
+        step_levels=(5, 5, 5), leg_levels=(5, 5, 3), macro_levels=(5, 5, 5, 5),  # FSQ grids
         width=64, heads=4, mlp=128, layers=2, context_layers=2, queries=4,
         mutual=False,         # the posterior's text stream reads partial plans too: one text encoding per plan, 3.5x the cost
         max_legs=4, max_steps=5,
