@@ -72,10 +72,11 @@ def reverse_in_time(values: Any, last: jnp.ndarray, reverse: jnp.ndarray) -> Any
 
 def sample_index(uniform: jnp.ndarray, log_probs: jnp.ndarray) -> jnp.ndarray:
     """Inverse-CDF sample int32 [...] from log_probs [..., V] (any constant offset); uniform [...] in (0, 1)."""
-    cumulative = jnp.cumsum(jnp.exp(log_probs - log_probs.max(-1, keepdims=True)), axis=-1)
-    target = uniform[..., None] * cumulative[..., -1:]
-    index = jnp.sum(cumulative < target, axis=-1)
-    return jnp.minimum(index, log_probs.shape[-1] - 1).astype(jnp.int32)
+    weight = jnp.exp(log_probs - log_probs.max(-1, keepdims=True))
+    cumulative = jnp.cumsum(weight, axis=-1)
+    # a compiled sum adds in blocks: it may rise by a rounding error where the weight is zero, so ask for weight as well
+    hit = (cumulative >= uniform[..., None] * cumulative[..., -1:]) & (weight > 0)
+    return jnp.where(hit.any(-1), jnp.argmax(hit, axis=-1), jnp.argmax(weight, axis=-1)).astype(jnp.int32)
 
 
 def choose(condition: jnp.ndarray, yes: Any, no: Any) -> Any:

@@ -74,7 +74,7 @@ def sample_paths(
         stop_prob, log_site = jax.nn.sigmoid(odds), logits.log_site / explore.temperature
         if explore.epsilon:
             mixed = uniform[3] < explore.epsilon
-            log_site = jnp.where(mixed[:, None], jnp.where(log_site > NEG / 2, 0.0, NEG), log_site)
+            log_site = jnp.where(mixed[:, None], jnp.where(logits.log_site > NEG / 2, 0.0, NEG), log_site)
             stop_prob = jnp.where(mixed, 0.5, stop_prob)
         stop = (uniform[0] < stop_prob) | (logits.log_go < NEG / 2)  # where no edit is legal STOP is certain
         site = sample_index(uniform[1], log_site)
