@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,22 +12,6 @@ from hjepa_gfn.agent.agent import Agent
 from hjepa_gfn.worlds.protocol import Observation, World
 
 CHUNK = 64  # situations planned for at once: one compiled shape, whatever the number of episodes that need a plan
-
-
-class Episodes(NamedTuple):
-    """What happened, per episode."""
-
-    success: np.ndarray   # bool [B]
-    steps: np.ndarray     # int [B]
-    counts: dict[str, int]  # decisions by kind, over all episodes
-
-
-class Event(NamedTuple):
-    """One step of a followed episode, for pictures: called after acting."""
-
-    step: int
-    actions: np.ndarray
-    decisions: dict[int, Any]  # episode -> Decision row made at this step (numpy leaves)
 
 
 def run_episodes(
