@@ -52,3 +52,16 @@ def accept(key: jnp.ndarray, move: Move, new: Any, old: Any) -> tuple[Any, jnp.n
     taken = jnp.log(jax.random.uniform(key, ratio.shape, minval=1e-12)) < ratio
     pick = lambda n, o: jnp.where(taken.reshape(taken.shape + (1,) * (n.ndim - 1)), n, o)  # noqa: E731
     return jax.tree.map(pick, new, old), taken
+
+
+def back_and_forth_loss(move: Move) -> tuple[jnp.ndarray, dict[str, jnp.ndarray]]:
+    """The Z-free loss (Zhang et al. 2022, eq. 10): both directions of a move balance, whatever Z(c) is,
+
+        L = mean_B [ log R(z) + log P_B(z ~> u) + log P_F(u ~> z', STOP) - log R(z') - log P_B(z' ~> u) - log P_F(u ~> z, STOP) ]^2
+    (the choice of K is no part of it). Moves that come back the way they went contribute nothing.
+    """
+    chex.assert_equal_shape(list(move))
+    ahead = move.log_reward_new + move.log_back_reverse + move.log_forth_reverse
+    behind = move.log_reward_old + move.log_back + move.log_forth
+    loss = jnp.mean((ahead - behind) ** 2)
+    return loss, {"residual_rms": jnp.sqrt(jax.lax.stop_gradient(loss))}

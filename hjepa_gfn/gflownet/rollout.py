@@ -9,25 +9,30 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hjepa_gfn.gflownet.environment import Environment
+
 
 class Trajectory(NamedTuple):
     """Forward-ordered trajectories. Leaves of `states` are [B, T+1, ...]; past `length` the last state is repeated."""
 
     states: Any
-    site: jnp.ndarray       # int32 [B, T] forward site
-    code: jnp.ndarray       # int32 [B, T]
-    backward: jnp.ndarray   # int32 [B, T] backward site in states[t+1]
+    action: Any             # leaves int32 [B, T]: the action from states[t]
+    undo: Any               # leaves int32 [B, T]: the undo of the same edge, from states[t+1]
     length: jnp.ndarray     # int32 [B]
+
+    @property
+    def horizon(self) -> int:
+        return jax.tree.leaves(self.states)[0].shape[1] - 1
 
     @property
     def edge(self) -> jnp.ndarray:
         """bool [B, T]: which steps are real."""
-        return jnp.arange(self.site.shape[1]) < self.length[:, None]
+        return jnp.arange(self.horizon) < self.length[:, None]
 
     @property
     def real(self) -> jnp.ndarray:
         """bool [B, T+1]: which states are real."""
-        return jnp.arange(self.site.shape[1] + 1) <= self.length[:, None]
+        return jnp.arange(self.horizon + 1) <= self.length[:, None]
 
     @property
     def first(self) -> Any:
@@ -39,32 +44,88 @@ class Trajectory(NamedTuple):
         return jax.tree.map(lambda x: x[:, -1], self.states)
 
 
-def rollout(
-    noise: jnp.ndarray, start: Any, act: Callable[[jnp.ndarray, Any], tuple[Any, Any]]
-) -> tuple[Any, Any]:
-    """Applies `act(noise[t], state) -> (next state, record)` for t = 0..T-1.
+class Exploration(NamedTuple):
+    """How sampling departs from the policy; the losses always use the untempered probabilities."""
 
-    Returns: (states with a time axis at 1: [B, T+1, ...], records [B, T, ...]).
+    temperature: float = 1.0
+    epsilon: float = 0.0  # share of uniform choice among what is legal
+
+
+class Choice(NamedTuple):
+    """What a policy decides in each of B states: whether to STOP, the edge to take, and the edge to undo."""
+
+    stop: jnp.ndarray  # bool [B]
+    action: Any        # leaves [B]; read on rows that go forward
+    undo: Any          # leaves [B]; read on rows that go backward
+
+
+Behaviour = Callable[[jnp.ndarray, Any], Choice]
+
+
+def sample_trajectories(
+    env: Environment, behave: Behaviour, noise: jnp.ndarray, start: Any, forward: jnp.ndarray | bool = True,
+    steps: jnp.ndarray | None = None,
+) -> Trajectory:
+    """Samples one trajectory per row of `start` [B, ...], in forward order.
+
+    Rows with `forward` edit until they STOP, at most T times; the others undo `steps` int32 [B] edges (default: all), so their
+    last state is `start`. Both directions share one loop, which ends as soon as every row has: at most T calls of `behave`.
+
+    Args:
+      behave: (noise[t], states [B, ...]) -> Choice.
+      noise: [T, ..., B] uniform random numbers, or whatever else `behave` draws from.
+      forward: bool [B], or True or False for all rows (the other direction is then not even computed).
     """
+    horizon = noise.shape[0]
+    batch = jax.tree.leaves(start)[0].shape[0]
+    ahead = jnp.full(batch, forward) if isinstance(forward, bool) else forward
+    # the static cases leave out the direction that no row takes
+    forth, back = forward is not False, forward is not True
+    if back:
+        undone = env.depth(start) if steps is None else steps
+        limit = jnp.where(ahead, horizon, undone) if forth else undone
+    else:
+        limit = jnp.full(batch, horizon)
 
-    def body(state, step_noise):
-        after, record = act(step_noise, state)
-        return after, (after, record)
+    def step(t, state, active):
+        choice = behave(jax.lax.dynamic_index_in_dim(noise, t, keepdims=False), state)
+        active &= limit > t
+        if forth:
+            active &= ~(choice.stop & ahead)
+            after, undo = env.forward(state, choice.action)
+            record = (choice.action, undo)
+        if back:
+            smaller, redo = env.backward(state, choice.undo)
+            past = (redo, choice.undo)
+            after, record = choose(ahead, (after, record), (smaller, past)) if forth else (smaller, past)
+        return choose(active, after, state), record, active
 
-    _, (later, records) = jax.lax.scan(body, start, noise)
-    states = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, later)
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), (states, records))
+    def body(carry):
+        t, state, active, length, states, records = carry
+        state, record, active = step(t, state, active)
+        write = lambda rows, row, at: jax.tree.map(  # noqa: E731
+            lambda x, y: jax.lax.dynamic_update_index_in_dim(x, y, at, 0), rows, row)
+        return t + 1, state, active, length + active, write(states, state, t + 1), write(records, record, t)
+
+    blank = lambda shape, length: jnp.zeros((length, *shape.shape), shape.dtype)  # noqa: E731
+    _, record, _ = jax.eval_shape(step, 0, start, ahead)
+    states = jax.tree.map(lambda x: blank(x, horizon + 1).at[0].set(x), start)
+    records = jax.tree.map(lambda x: blank(x, horizon), record)
+    begin = (0, start, jnp.ones(batch, bool), jnp.zeros(batch, jnp.int32), states, records)
+    _, _, _, length, states, records = jax.lax.while_loop(
+        lambda carry: (carry[0] < horizon) & carry[2].any(), body, begin)
+    states, (action, undo) = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), (states, records))
+    return Trajectory(
+        in_forward_order(states, length, ahead), *in_forward_order((action, undo), length - 1, ahead), length)
 
 
-def reverse_in_time(values: Any, last: jnp.ndarray, reverse: jnp.ndarray) -> Any:
-    """out[b, t] = values[b, max(last[b] - t, 0)] on the rows to `reverse` bool [B]; others as they are.
-
-    Leaves [B, T, ...].
-    """
+def in_forward_order(values: Any, last: jnp.ndarray, forward: jnp.ndarray) -> Any:
+    """Values of a walk in forward order: out[b, t] = values[b, min(t, last)] on `forward` rows, values[b, max(last - t, 0)] on
+    the others; what the last (first) value is repeated past the end. Leaves [B, T, ...]; last int32 [B], -1 for none."""
 
     def one(x):
-        t = jnp.arange(x.shape[1])
-        index = jnp.where(reverse[:, None], jnp.maximum(last[:, None] - t, 0), t)
+        t, end = jnp.arange(x.shape[1]), jnp.maximum(last, 0)[:, None]
+        index = jnp.where(forward[:, None], jnp.minimum(t, end), jnp.maximum(end - t, 0))
         return jnp.take_along_axis(x, index.reshape(index.shape + (1,) * (x.ndim - 2)), axis=1, mode="clip")
 
     return jax.tree.map(one, values)

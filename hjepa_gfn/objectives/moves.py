@@ -46,11 +46,11 @@ def _evaluate_both(system, params, back, forth, context, text):
     Between the last state of one and the first of the other lies one step that is no edge: a spare column keeps the states
     one longer than the steps.
     """
-    steps = back.site.shape[1]
+    steps = back.horizon
     spare = lambda a, b: jnp.concatenate([a, jnp.zeros_like(a[:, :1]), b], axis=1)  # noqa: E731
     joined = Trajectory(
         states=jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), back.states, forth.states),
-        site=spare(back.site, forth.site), code=spare(back.code, forth.code), backward=spare(back.backward, forth.backward),
+        action=jax.tree.map(spare, back.action, forth.action), undo=spare(back.undo, forth.undo),
         length=jnp.full(back.length.shape, 2 * steps + 1))
     path = evaluate(system, params, joined, context, text)
 

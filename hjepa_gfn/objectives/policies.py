@@ -7,18 +7,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hjepa_gfn.gflownet.rollout import Trajectory, choose, reverse_in_time, rollout, sample_index
+from hjepa_gfn.gflownet.rollout import Choice, Exploration, Trajectory, sample_index, sample_trajectories
 from hjepa_gfn.models.agent_network import Context
 from hjepa_gfn.models.layers import NEG
 from hjepa_gfn.objectives.system import Params, System
-from hjepa_gfn.plans import EXPAND, Plan, PlanSpec, apply_backward, apply_forward, backward_mask, root_plan
-
-
-class Exploration(NamedTuple):
-    """How sampling departs from the policy; the losses always use the untempered probabilities."""
-
-    temperature: float = 1.0
-    epsilon: float = 0.0  # share of uniform choice among legal edits and STOP
+from hjepa_gfn.plans import EXPAND, Plan, PlanSpec, backward_mask, root_plan
+from hjepa_gfn.plans.environment import Action, PlanEnvironment
 
 
 class PathLogProbs(NamedTuple):
@@ -62,11 +56,8 @@ def sample_paths(
     their last state is `start`. Both directions share one scan: T passes of the network whatever the mix.
     """
     spec, readers = system.spec, num_readers(text)
-    steps = start.num_edits if steps is None else steps
-    batch = start.batch_shape[0]
 
-    def act(uniform, state):
-        plan, left, stopped = state
+    def behave(uniform, plan):
         seen = jax.tree.map(lambda x: x[:, None], plan)
         features = system.net(params, seen, context, text, method="features")
         logits = jax.tree.map(lambda x: x[:, 0], system.net(params, features, seen, readers, method="edits"))
@@ -81,21 +72,10 @@ def sample_paths(
         log_code = system.net(params, features[:, 0], site, readers, method="codes") / explore.temperature
         code = sample_index(uniform[2], log_code) - vocabulary_index(spec, site, 0)
         code = jnp.where(site % 3 == EXPAND, 0, code)
-        edited, undo = apply_forward(plan, site, code, spec)
-        undone_site = sample_index(uniform[1], logits.log_back)
-        smaller, redo, redo_code = apply_backward(plan, undone_site, spec)
-        stopped = stopped | stop
-        active = jnp.where(forward, ~stopped, left > 0)
-        after = choose(active, choose(forward, edited, smaller), plan)
-        record = choose(forward, (site, code, undo), (redo, redo_code, undone_site))
-        return (after, left - (active & ~forward), stopped), (*record, active)
+        return Choice(stop, Action(site, code), sample_index(uniform[1], logits.log_back))
 
-    noise = jax.random.uniform(key, (spec.max_edits, 4, batch), minval=1e-7)
-    begin = (start, jnp.where(forward, 0, steps), jnp.zeros(batch, bool))
-    (plans, _, _), (site, code, undo, active) = rollout(noise, begin, act)
-    length = active.sum(-1).astype(jnp.int32)
-    site, code, undo = reverse_in_time((site, code, undo), length - 1, ~forward)
-    return Trajectory(reverse_in_time(plans, length, ~forward), site, code, undo, length)
+    noise = jax.random.uniform(key, (spec.max_edits, 4, start.batch_shape[0]), minval=1e-7)
+    return sample_trajectories(PlanEnvironment(spec), behave, noise, start, forward, steps)
 
 
 def sample_plans(
@@ -111,33 +91,27 @@ def sample_plans(
 def undo_at_random(spec: PlanSpec, key: jnp.ndarray, end: Plan) -> Trajectory:
     """Undoes all edits of `end` [B], each time a uniformly drawn legal one: no network, a fraction of the cost of P_B."""
 
-    def act(uniform, plan):
+    def behave(uniform, plan):
         legal = backward_mask(plan, spec)
-        undo = sample_index(uniform, jnp.where(legal, 0.0, NEG))
-        smaller, site, code = apply_backward(plan, undo, spec)
-        active = plan.num_edits > 0
-        return choose(active, smaller, plan), (site, code, undo)
+        return Choice(None, None, sample_index(uniform, jnp.where(legal, 0.0, NEG)))
 
     noise = jax.random.uniform(key, (spec.max_edits, end.batch_shape[0]), minval=1e-7)
-    plans, records = rollout(noise, end, act)
-    length, reverse = end.num_edits, jnp.ones(end.batch_shape, bool)
-    site, code, undo = reverse_in_time(records, length - 1, reverse)
-    return Trajectory(reverse_in_time(plans, length, reverse), site, code, undo, length)
+    return sample_trajectories(PlanEnvironment(spec), behave, noise, end, False)
 
 
 def evaluate(
     system: System, params: Params, trajectory: Trajectory, context: Context, text: jnp.ndarray | None = None
 ) -> PathLogProbs:
     """Log probabilities of trajectories under each row's policy and P_B, in one flat batch."""
-    plans, edge, site, readers = trajectory.states, trajectory.edge, trajectory.site, num_readers(text)
+    plans, edge, (site, code), readers = trajectory.states, trajectory.edge, trajectory.action, num_readers(text)
     features = system.net(params, plans, context, text, method="features")
     logits = system.net(params, features, plans, readers, method="edits")
     pick = lambda table, index: jnp.take_along_axis(table, index[..., None], axis=-1, mode="clip")[..., 0]  # noqa: E731
     log_code = system.net(params, features[:, :-1], site, readers, method="codes")
-    coded = pick(log_code, vocabulary_index(system.spec, site, trajectory.code))
+    coded = pick(log_code, vocabulary_index(system.spec, site, code))
     coded = jnp.where(site % 3 == EXPAND, 0.0, coded)
     forward = logits.log_go[:, :-1] + pick(logits.log_site[:, :-1], site) + coded
-    backward = pick(logits.log_back[:, 1:], trajectory.backward)
+    backward = pick(logits.log_back[:, 1:], trajectory.undo)
     return PathLogProbs(jnp.where(edge, forward, 0.0), jnp.where(edge, backward, 0.0), logits.log_stop, features)
 
 
@@ -152,7 +126,7 @@ def decision_log_probs(
 ) -> jnp.ndarray:
     """log probability [B, S] of the decision taken at times `when` int32 [B, S], 0 <= when <= length: the edit, or STOP at the
     end. For sums over a trajectory estimated from a few of its states (likelihoods; balance losses need them all)."""
-    readers, last = num_readers(text), jnp.minimum(when, trajectory.site.shape[1] - 1)
+    readers, last = num_readers(text), jnp.minimum(when, trajectory.horizon - 1)
     pick = lambda table, index: jnp.take_along_axis(table, index[..., None], axis=-1, mode="clip")[..., 0]  # noqa: E731
     at = lambda x: jnp.take_along_axis(x, last, axis=1, mode="clip")  # noqa: E731
     plans = jax.tree.map(
@@ -160,8 +134,8 @@ def decision_log_probs(
         trajectory.states)
     features = system.net(params, plans, context, text, method="features")
     logits = system.net(params, features, plans, readers, method="edits")
-    site = at(trajectory.site)
+    site, code = at(trajectory.action.site), at(trajectory.action.code)
     log_code = system.net(params, features, site, readers, method="codes")
-    coded = jnp.where(site % 3 == EXPAND, 0.0, pick(log_code, vocabulary_index(system.spec, site, at(trajectory.code))))
+    coded = jnp.where(site % 3 == EXPAND, 0.0, pick(log_code, vocabulary_index(system.spec, site, code)))
     edit = logits.log_go + pick(logits.log_site, site) + coded
     return jnp.where(when < trajectory.length[:, None], edit, logits.log_stop)

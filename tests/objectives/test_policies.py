@@ -80,7 +80,7 @@ def assert_consistent(paths):
     flat = lambda x: x.reshape(-1, *x.shape[2:])
     before, after = (
         jax.tree.map(lambda x, s=s: flat(x[:, s]), paths.states) for s in (slice(None, -1), slice(1, None)))
-    site, code, undo, edge = map(flat, (paths.site, paths.code, paths.backward, np.asarray(paths.edge)))
+    site, code, undo, edge = map(flat, (*paths.action, paths.undo, np.asarray(paths.edge)))
     assert (np.take_along_axis(np.asarray(can(before)), site[:, None], 1)[edge]).all()
     assert (np.take_along_axis(np.asarray(may_undo(after)), undo[:, None], 1)[edge]).all()
     _, scale, kind = split_site(site, SPEC.num_scales)
@@ -141,12 +141,12 @@ def test_log_probabilities_of_a_path_equal_those_of_its_steps_one_by_one():
         logits, codes = jax.tree.map(np.asarray, one(jax.tree.map(lambda x, t=t: x[:, t], paths.states)))
         expected["stop"][:, t] = logits.log_stop
         for b in np.flatnonzero(paths.length > t):
-            site, code = paths.site[b, t], paths.code[b, t]
+            site, code = paths.action.site[b, t], paths.action.code[b, t]
             _, scale, kind = split_site(int(site), SPEC.num_scales)
             coded = 0.0 if kind == EXPAND else codes[b, site, SPEC.offsets()[kind, scale] + code]
             expected["forward"][b, t] = logits.log_go[b] + logits.log_site[b, site] + coded
         for b in np.flatnonzero((paths.length >= t) & (t > 0)):
-            expected["backward"][b, t - 1] = logits.log_back[b, paths.backward[b, t - 1]]
+            expected["backward"][b, t - 1] = logits.log_back[b, paths.undo[b, t - 1]]
     for name, value in expected.items():
         np.testing.assert_allclose(getattr(path, name), value, atol=1e-4, err_msg=name)
     total = [expected["forward"][b].sum() + expected["stop"][b, paths.length[b]] for b in range(rows)]
@@ -206,7 +206,7 @@ def first_decision():
 def first_edits(paths, rows):
     """Counts of (site, code in the joint vocabulary) of the first edit of some rows, and how many stopped at once."""
     moved = paths.length[rows] > 0
-    site, code = paths.site[rows, 0][moved], paths.code[rows, 0][moved]
+    site, code = paths.action.site[rows, 0][moved], paths.action.code[rows, 0][moved]
     table = np.zeros((SPEC.num_sites, SPEC.vocabulary))
     np.add.at(table, (site, np.where(site % 3 == EXPAND, 0, vocabulary_index(SPEC, site, code))), 1)
     return np.append(table.ravel(), (~moved).sum())
@@ -236,7 +236,7 @@ def test_first_edits_follow_the_policy(explore, kind):
 def test_first_undone_edits_follow_the_backward_policy():
     kind = KINDS["untold_back"]
     length = sampled().length[kind]
-    undone = sampled().backward[kind][np.arange(N), length - 1]
+    undone = sampled().undo[kind][np.arange(N), length - 1]
     probs = np.exp(first_decision()[0].log_back[3])
     assert (probs > 0.02).sum() > 4, "there should be a choice"
     agree(np.bincount(undone, minlength=SPEC.num_sites), probs)
