@@ -144,3 +144,21 @@ def choose(condition: jnp.ndarray, yes: Any, no: Any) -> Any:
     """Per-row choice between two pytrees with leaves [B, ...]; condition bool [B]."""
     return jax.tree.map(
         lambda y, n: jnp.where(condition.reshape(condition.shape + (1,) * (y.ndim - 1)), y, n), yes, no)
+
+
+def cut(trajectory: Trajectory, key: jnp.ndarray, size: int) -> Trajectory:
+    """A window of `size` successive edges of each trajectory, its place drawn uniformly (shorter trajectories stay whole).
+
+    In the stop form every sub-trajectory balances by itself, so a balance loss on windows has the same zero as on whole
+    trajectories, at O(size) instead of O(T) network passes.
+    """
+    size = min(size, trajectory.horizon)
+    begin = jax.random.randint(key, trajectory.length.shape, 0, jnp.maximum(trajectory.length - size, 0) + 1)
+
+    def part(x, wide):
+        index = jnp.minimum(begin[:, None] + jnp.arange(wide), x.shape[1] - 1)
+        return jnp.take_along_axis(x, index.reshape(index.shape + (1,) * (x.ndim - 2)), axis=1, mode="clip")
+
+    states = jax.tree.map(lambda x: part(x, size + 1), trajectory.states)
+    action, undo = jax.tree.map(lambda x: part(x, size), (trajectory.action, trajectory.undo))
+    return Trajectory(states, action, undo, jnp.clip(trajectory.length - begin, 0, size))
