@@ -1,8 +1,8 @@
 """What one training step on plan trees costs as plans grow: `python -m experiments.profile_plans --out=runs/profile`.
 
-For each plan length N (tokens) a batch of trajectories is sampled until the buffer is full, re-evaluated, and the prior policy
-updated by forward-looking SubTB; the three parts are timed apart. Writes profile.json and profile.svg. `--window=W` re-evaluates
-W successive edges of each trajectory instead of all (see `gflownet.rollout.cut`).
+For each plan length N (tokens) a batch of trajectories is sampled until the buffer is full, re-evaluated, and the prior
+policy updated by forward-looking SubTB; the three parts are timed apart. Writes profile.json and profile.svg.
+`--window=W` re-evaluates W successive edges of each trajectory instead of all (see `gflownet.rollout.cut`).
 """
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make(length: int, sizes: dict[str, Any]) -> tuple[System, Any]:
     jepa = JepaSizes(state=16, hidden=16)
     system = System(spec, AgentNetwork(spec, NetworkSizes(**sizes)), Jepa(jepa), 4, 5)
     params = unbox(init_params(system, jax.random.key(0), 12))
-    # STOP is made improbable and INSERT probable: otherwise random policies end after a few edits, and long plans are never seen
+    # STOP is made improbable and INSERT probable: otherwise random policies end after a few edits, and plans stay short
     policy = params["policy"]
     stop, site = policy["prior_stop"], policy["prior_site"]
     insert = jnp.where(jnp.arange(site["bias"].shape[0]) % 3 == INSERT, 3.0, 0.0)

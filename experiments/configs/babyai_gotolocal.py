@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
     c.em = ConfigDict(dict(
         flow="stop",          # "stop": read off P(STOP); "head": a network for log F~
         subtb_lambda=0.9,
+        window=0,             # successive edits of a trajectory that an E-step re-evaluates; 0: all (long plans: about 16)
         temperature=1.0, epsilon=0.02,
         posterior_subtb=0.05, prior_subtb=0.1,  # weights of the squared residuals (nats^2) beside likelihoods (nats)
         prior_nll=1.0, posterior_nll=1.0, explain=10.0,

@@ -5,13 +5,12 @@ function samples, it does so with stop-gradiented parameters and pays for one sc
 """
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.gflownet import losses
-from hjepa_gfn.gflownet.rollout import choose
+from hjepa_gfn.gflownet.rollout import choose, cut
 from hjepa_gfn.models.agent_network import Context
 from hjepa_gfn.objectives.cases import Case, at_time, encode_context, join, stack, take, take_ground
 from hjepa_gfn.objectives.energy import energy_of, text_log_prob
@@ -34,7 +33,7 @@ stop = jax.lax.stop_gradient
 Metrics = dict[str, jnp.ndarray]
 
 
-def _where_known(x: jnp.ndarray, known: jnp.ndarray) -> jnp.ndarray:
+def mean_where(x: jnp.ndarray, known: jnp.ndarray) -> jnp.ndarray:
     """Mean of x [B] over the rows that are known."""
     return jnp.sum(x * known) / jnp.maximum(known.sum(), 1)
 
@@ -72,9 +71,13 @@ def e_step(
         P_F(z|c)   against R(z;c)   = exp(-E(z;c))            in the cases `untold` [Q].
     Rewards are constant here. On-policy trajectories (tempered, epsilon-explored) beside backward trajectories from observed
     plans (of drafts: imagined), which also train both policies by likelihood. Every state of a prior trajectory ends
-    sub-trajectories; the posterior's costly text term is evaluated at the root, the end and two random states between.
+    sub-trajectories; the posterior's costly text term is evaluated at the first, the last and two random states between.
+
+    With `options.window` = W > 0 the losses see W successive edits of each trajectory only, at a place drawn anew
+    (`rollout.cut`): in the stop form every window balances by itself, and re-evaluation, most of the cost of long plans, no
+    longer grows with them. Likelihoods need whole trajectories: longer ones are left to `ground_loss`.
     """
-    k_paths, k_anchor = jax.random.split(key)
+    k_paths, k_anchor, k_window = jax.random.split(key, 3)
     p, q = text.shape[0], untold.mission.shape[0]
     cases = join(told, untold)
     context, ground = encode_context(system, params, cases)
@@ -90,6 +93,10 @@ def e_step(
     start = choose(forward, roots(system, 2 * (p + q)), observed)
     explore = Exploration(options.temperature, options.epsilon)
     paths = sample_paths(system, fixed, k_paths, start, forward, held, text, None, explore)
+    edits = paths.length
+    if options.window:
+        paths = cut(paths, k_window, options.window)
+    whole = paths.length == edits
     path = evaluate(system, params, paths, context, text)
     seen = forward | jnp.concatenate([jnp.ones(p, bool), told.known, jnp.ones(q, bool), untold.known])
     real = paths.real & seen[:, None]
@@ -113,20 +120,20 @@ def e_step(
     posterior, _ = losses.subtb(a, jnp.broadcast_to(seen[read, None], a.shape), options.subtb_lambda)
 
     anchored = stop_balance(path, paths.states, 2 * p, real, system, params, options)
-    back = (seen & ~forward).astype(jnp.float32)
+    back = (seen & ~forward & whole).astype(jnp.float32)
     log_prob = log_prob_of_path(path, paths)
-    likely = {"posterior": _where_known(-log_prob[read], back[read]), "prior": _where_known(-log_prob[own], back[own])}
+    likely = {"posterior": mean_where(-log_prob[read], back[read]), "prior": mean_where(-log_prob[own], back[own])}
     loss = options.posterior_subtb * posterior + options.prior_subtb * prior + anchored
     loss += options.posterior_nll * likely["posterior"] + options.prior_nll * likely["prior"]
     ends = jnp.take_along_axis(energy, paths.length[own, None], axis=1, mode="clip")[:, 0]
     return loss, stop({
         "posterior_subtb": posterior, "prior_subtb": prior,
         "posterior_nll": likely["posterior"], "prior_nll": likely["prior"],
-        "energy_sampled": ends[:q].mean(), "energy_observed": _where_known(ends[q:], back[own][q:]),
-        "prior_edits": paths.length[own][:q].mean(), "posterior_edits": paths.length[:p].mean(),
-        "log_z": jnp.mean((-energy - path.stop[own])[:q, 0]),
+        "energy_sampled": mean_where(ends[:q], whole[own][:q]), "energy_observed": mean_where(ends[q:], back[own][q:]),
+        "prior_edits": edits[own][:q].mean(), "posterior_edits": edits[:p].mean(),
+        "log_z": mean_where((-energy - path.stop[own])[:q, 0], whole[own][:q]),
         "log_text_root": log_text[:p, 0].mean(), "log_text_sampled": log_text[:p, -1].mean(),
-        "log_text_observed": _where_known(log_text[p:, -1], back[p : 2 * p]),
+        "log_text_observed": mean_where(log_text[p:, -1], back[p : 2 * p]),
     })
 
 
@@ -181,7 +188,7 @@ def ground_loss(
     share = (jnp.arange(options.decisions) + share) / options.decisions
     decided = jnp.minimum(jnp.floor(share * (back.length + 1)[:, None]).astype(jnp.int32), back.length[:, None])
     log_prob = decision_log_probs(system, params, back, decided, context, text).mean(-1) * (back.length + 1)
-    posterior, prior = _where_known(-log_prob[:p], known[:p]), _where_known(-log_prob[p:], known[p:])
+    posterior, prior = mean_where(-log_prob[:p], known[:p]), mean_where(-log_prob[p:], known[p:])
     length = back.length[:p, None]
     when = jnp.floor(jax.random.uniform(k_when, (p, 1)) * (length + 1)).astype(jnp.int32)
     when = jnp.where(jax.random.uniform(k_full, (p, 1)) < 0.5, length, when)
@@ -221,65 +228,10 @@ def m_step(
     energy = energy_of(system, params, pair, context, ground)
     first = jax.tree.map(lambda x: x[:, :1], pair)
     explain = -jnp.sum(text_log_prob(system, params, first, context, text)) / jnp.maximum((text[:, 1:] > 0).sum(), 1)
-    divergence, size = _where_known(energy[:, 0] - energy[:, 1], is_final), jnp.mean(energy**2)
+    divergence, size = mean_where(energy[:, 0] - energy[:, 1], is_final), jnp.mean(energy**2)
     loss = options.explain * explain + options.divergence * divergence + options.energy_decay * size
     return loss, stop({"text_nll": explain, "divergence": divergence, "energy_rms": jnp.sqrt(size),
                        "accepted_posterior": accepted[:batch].mean(), "accepted_prior": accepted[batch:].mean()})
-
-
-def all_pairs(lower: jnp.ndarray, higher: jnp.ndarray, lower_known: jnp.ndarray, higher_known: jnp.ndarray) -> jnp.ndarray:
-    """Log-logistic ranking over all pairs of situations, mean_ij log(1 + exp(E_i - E_j)), i in `lower`, j in `higher` (known ones).
-
-    An energy has a free constant per context; ranking plans of *different* contexts against each other (as noise-contrastive
-    estimation with a constant log Z does) fixes it, so that energies compare across situations. Shapes [B] each.
-    """
-    chex.assert_equal_shape([lower, higher, lower_known, higher_known])
-    pair = lower_known[:, None] * higher_known[None, :] * jnp.ones(())
-    return jnp.sum(jax.nn.softplus(lower[:, None] - higher[None, :]) * pair) / jnp.maximum(pair.sum(), 1.0)
-
-
-def rank_loss(
-    params: Params, key: jnp.ndarray, told: Case, draft_told: Case, system: System, options: Any
-) -> tuple[jnp.ndarray, Metrics]:
-    """Noise-contrastive terms on the energy of complete data, log-logistic losses of
-
-        E(observed) < E(imagined)  executed plans against the drafts', as the world model imagines them, over all pairs
-                                   (`all_pairs`), and once more over the pairs of one situation,
-        E(observed) < E(partial)   against a partial plan on the way to it.
-    `told` and `draft_told` [B] are the same situations with the plan of the final text and that of a draft.
-    """
-    k_back, k_when = jax.random.split(key)
-    context, ground = encode_context(system, params, told)
-    back = undo_at_random(system.spec, k_back, told.observed)
-    when = jnp.floor(jax.random.uniform(k_when, (*told.known.shape, 1)) * back.length[:, None]).astype(jnp.int32)
-    partial = jax.tree.map(lambda x: x[:, 0], at_time(back.states, when))
-    energy = energy_of(system, params, stack(told.observed, draft_told.observed, partial), context, ground)
-    e_observed, e_imagined, e_partial = energy.T
-    known, both = told.known, told.known & draft_told.known
-    imagined = _where_known(jax.nn.softplus(e_observed - e_imagined), both)
-    imagined = 0.5 * (imagined + all_pairs(e_observed, e_imagined, known, draft_told.known))
-    whole = _where_known(jax.nn.softplus(e_observed - e_partial), known)
-    loss = imagined + options.partial * whole + options.energy_decay * jnp.mean(energy**2)
-    return loss, stop({"imagined": imagined, "whole": whole,
-                       "accuracy_imagined": _where_known(e_observed < e_imagined, both),
-                       "accuracy_partial": _where_known(e_observed < e_partial, known)})
-
-
-def contrast_loss(
-    params: Params, key: jnp.ndarray, told: Case, final: jnp.ndarray, draft: jnp.ndarray, system: System, options: Any
-) -> tuple[jnp.ndarray, Metrics]:
-    """Contrast against drafts: log-logistic loss of E(final) < E(draft), plans read from both texts by the posterior; half of it
-    over the pairs of one situation, half over all pairs."""
-    batch = final.shape[0]
-    context, ground = encode_context(system, params, told)
-    twice = np.concatenate([np.arange(batch)] * 2)
-    plans = sample_plans(system, stop(params), key, take(stop(context), twice), jnp.concatenate([final, draft]))
-    pair = stack(take(plans, slice(0, batch)), take(plans, slice(batch, None)))
-    energy = energy_of(system, params, pair, context, ground)
-    e_final, e_draft = energy.T
-    every = jnp.ones(batch)
-    read = 0.5 * (jax.nn.softplus(e_final - e_draft).mean() + all_pairs(e_final, e_draft, every, every))
-    return read + options.energy_decay * jnp.mean(energy**2), stop({"read": read, "accuracy": (e_final < e_draft).mean()})
 
 
 def habit_loss(

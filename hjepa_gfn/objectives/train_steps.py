@@ -11,7 +11,7 @@ import optax
 from flax import struct
 
 from hjepa_gfn.gflownet.gate import Gate, gate_value, hold, init_gate, threshold, update_gate
-from hjepa_gfn.objectives import em
+from hjepa_gfn.objectives import em, ranking
 from hjepa_gfn.objectives.cases import make_case, make_told_case
 from hjepa_gfn.objectives.jepa import jepa_loss
 from hjepa_gfn.objectives.system import Params, System, init_params
@@ -128,7 +128,7 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
         untold = case_of(params, batch, "random", rows.untold)
         likely, metrics = em.ground_loss(params, k_likely, told, text, untold, system, options)
         executed, of_draft, _, _ = both_told(params, batch, rows.ranked)
-        ranked, found = em.rank_loss(params, k_rank, executed, of_draft, system, options)
+        ranked, found = ranking.rank_loss(params, k_rank, executed, of_draft, system, options)
         return likely + options.rank * ranked, metrics | found
 
     def e_step(params, key, batch):
@@ -157,7 +157,7 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
 
     def contrast(params, key, batch):
         told, _, final, draft = both_told(params, batch, rows.contrast)
-        return em.contrast_loss(params, key, told, final, draft, system, options)
+        return ranking.contrast_loss(params, key, told, final, draft, system, options)
 
     return {
         "jepa": train_step("jepa", ("jepa",), jepa),

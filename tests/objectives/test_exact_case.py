@@ -75,8 +75,8 @@ def exact_and_learned(system, params, case, text, graph):
 @pytest.fixture(scope="module")
 def trained():
     system, options = tiny_system(), ConfigDict(dict(
-        flow="stop", subtb_lambda=0.9, temperature=1.0, epsilon=0.1, posterior_subtb=1.0, prior_subtb=1.0, prior_nll=0.0,
-        posterior_nll=0.0))
+        flow="stop", subtb_lambda=0.9, window=0, temperature=1.0, epsilon=0.1, posterior_subtb=1.0, prior_subtb=1.0,
+        prior_nll=0.0, posterior_nll=0.0))
     params = unbox(init_params(system, jax.random.key(1), 4))
     params = spread_rewards(params)
     graph = enumerate_plans(SPEC)

@@ -11,7 +11,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny  # noqa: E402
 
-from hjepa_gfn.objectives import em  # noqa: E402
+from hjepa_gfn.objectives import ranking  # noqa: E402
 from hjepa_gfn.objectives.cases import Case, encode_context, stack  # noqa: E402
 from hjepa_gfn.objectives.energy import energy_of  # noqa: E402
 from hjepa_gfn.objectives.windows import encode_start  # noqa: E402
@@ -26,10 +26,10 @@ def test_all_pairs_is_the_mean_over_every_known_pair():
     known = np.array([1, 1, 0, 1, 1, 0, 1], bool)
     told = np.array([1, 0, 1, 1, 1, 1, 0], bool)
     terms = [np.logaddexp(0.0, low[i] - high[j]) for i in range(7) for j in range(7) if known[i] and told[j]]
-    found = em.all_pairs(*(jnp.asarray(x, jnp.float32) for x in (low, high)), jnp.asarray(known), jnp.asarray(told))
+    found = ranking.all_pairs(*(jnp.asarray(x, jnp.float32) for x in (low, high)), jnp.asarray(known), jnp.asarray(told))
     np.testing.assert_allclose(found, np.mean(terms), rtol=1e-5)
     nothing = jnp.zeros(7, bool)
-    assert float(em.all_pairs(jnp.asarray(low), jnp.asarray(high), nothing, jnp.asarray(told))) == 0.0
+    assert float(ranking.all_pairs(jnp.asarray(low), jnp.asarray(high), nothing, jnp.asarray(told))) == 0.0
 
 
 @functools.cache
@@ -45,7 +45,7 @@ def situations():
 def test_rank_loss_equals_its_equation_and_pushes_energies_apart():
     system, params = tiny.system(), tiny.params()
     told, of_draft = situations()
-    loss_fn = jax.jit(lambda p: em.rank_loss(p, jax.random.key(0), told, of_draft, system, OPTIONS))
+    loss_fn = jax.jit(lambda p: ranking.rank_loss(p, jax.random.key(0), told, of_draft, system, OPTIONS))
 
     @jax.jit
     def energies(p):
