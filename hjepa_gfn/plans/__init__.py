@@ -7,15 +7,17 @@ from hjepa_gfn.plans.edits import (
     Edit,
     apply_backward,
     apply_forward,
+    at_capacity,
     backward_mask,
     forward_mask,
     site_index,
     split_site,
 )
-from hjepa_gfn.plans.plan import Plan, edge_exists, left_neighbour, right_neighbour, root_plan
+from hjepa_gfn.plans.plan import Plan, edge_exists, left_neighbour, right_neighbour, root_plan, seed_edits, tree_edits
 from hjepa_gfn.plans.spec import PlanSpec
 
 __all__ = [
-    "ACT", "EXPAND", "INSERT", "KINDS", "Edit", "Plan", "PlanSpec", "apply_backward", "apply_forward", "backward_mask",
-    "edge_exists", "forward_mask", "left_neighbour", "right_neighbour", "root_plan", "site_index", "split_site",
+    "ACT", "EXPAND", "INSERT", "KINDS", "Edit", "Plan", "PlanSpec", "apply_backward", "apply_forward", "at_capacity",
+    "backward_mask", "edge_exists", "forward_mask", "left_neighbour", "right_neighbour", "root_plan", "seed_edits",
+    "site_index", "split_site", "tree_edits",
 ]
