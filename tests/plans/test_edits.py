@@ -158,14 +158,18 @@ def test_backward_edits_are_those_of_the_reference_and_each_is_redone(choices):
     assert mask.any() == (plan.num_edits > 0), "only the root has nothing to undo"
 
 
+can_edit, can_undo = (jax.jit(f, static_argnums=1) for f in (forward_mask, backward_mask))
+edited = jax.jit(apply_forward, static_argnums=3)
+
+
 def grown(spec, *edits):
     """The plan after edits (token, scale, kind) from the root, each with code 0."""
     plan = root_plan(spec)
     for edit in edits:
-        site = site_index(*map(jnp.int32, edit), spec.num_scales)
-        assert forward_mask(plan, spec)[site], "the test's own edit is illegal"
-        plan, _ = apply_forward(plan, site, jnp.int32(0), spec)
-    return plan
+        site = site_index(*edit, spec.num_scales)
+        assert can_edit(plan, spec)[site], "the test's own edit is illegal"
+        plan, _ = edited(plan, site, 0, spec)
+    return jax.tree.map(np.asarray, plan)
 
 
 def kinds(mask):
@@ -176,9 +180,9 @@ def test_at_max_edits_only_stop_and_every_undo_are_legal():
     spec = PlanSpec((2, 2), (2, 2), capacity=9, max_edits=3)
     edits = [(0, 0, INSERT), (0, 0, EXPAND), (1, 0, ACT)]
     before, last = grown(spec, *edits[:2]), grown(spec, *edits)
-    assert kinds(forward_mask(before, spec)) == {"insert", "act", "expand"} and not at_capacity(before, spec)
-    assert not np.asarray(forward_mask(last, spec)).any() and at_capacity(last, spec)
-    assert kinds(backward_mask(last, spec)) == {"act", "expand"}
+    assert kinds(can_edit(before, spec)) == {"insert", "act", "expand"} and not at_capacity(before, spec)
+    assert not np.asarray(can_edit(last, spec)).any() and at_capacity(last, spec)
+    assert kinds(can_undo(last, spec)) == {"act", "expand"}
 
 
 def test_in_a_full_buffer_only_stop_and_remove_are_legal():
@@ -186,12 +190,12 @@ def test_in_a_full_buffer_only_stop_and_remove_are_legal():
     # an action and an empty expansion, each of which could be undone if a slot were free
     edits = [(0, 0, INSERT), (1, 0, INSERT), (1, 0, EXPAND), (0, 0, ACT), (2, 0, INSERT)]
     before, full = grown(spec, *edits[:-1]), grown(spec, *edits)
-    assert kinds(forward_mask(before, spec)) == {"insert", "act", "expand"} and not at_capacity(before, spec)
-    assert kinds(backward_mask(before, spec)) == {"act", "expand"}
+    assert kinds(can_edit(before, spec)) == {"insert", "act", "expand"} and not at_capacity(before, spec)
+    assert kinds(can_undo(before, spec)) == {"act", "expand"}
     assert full.num_edits < spec.max_edits and at_capacity(full, spec)
-    assert not np.asarray(forward_mask(full, spec)).any()
+    assert not np.asarray(can_edit(full, spec)).any()
     # both ends of the state inserted last are empty; the others have an edge that holds something
-    assert np.flatnonzero(backward_mask(full, spec)).tolist() == [site_index(3, 0, INSERT, 2)]
+    assert np.flatnonzero(can_undo(full, spec)).tolist() == [site_index(3, 0, INSERT, 2)]
 
 
 def test_a_batch_of_mixed_edits_equals_the_edits_one_by_one():
