@@ -24,6 +24,7 @@ from hjepa_gfn.plans import (  # noqa: E402
     forward_mask,
     leaf_edges,
     parse_plan,
+    print_plan,
     root_plan,
     seed_edits,
     seed_plan,
@@ -135,6 +136,14 @@ def test_the_seeded_graph_against_the_nested_reference():
     plans = grown(True).plans
     assert set(canonical_keys(plans)) == {nested.key(tree, LOWER) for tree in found}
     assert plans.num_edits.tolist() == [nested.size(nested.parse(name))[1] - 1 for name in canonical_keys(plans)]
+
+
+def test_texts_of_seeded_plans_come_back_with_their_number_of_edits():
+    plans = grown(True).plans
+    texts = [print_plan(jax.tree.map(lambda x, b=b: x[b], plans), LOWER) for b in range(len(plans.num_edits))]
+    again = [parse_plan(text, LOWER) for text in texts]
+    together = jax.tree.map(lambda *xs: np.stack(xs), *again)
+    assert canonical_keys(together) == canonical_keys(plans) and together.num_edits.tolist() == plans.num_edits.tolist()
 
 
 @pytest.mark.parametrize("acted", [True, False])

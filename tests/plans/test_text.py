@@ -82,6 +82,10 @@ def test_an_action_that_came_with_the_seed_is_marked_and_not_counted():
     assert plan.num_edits == 2 and parse_plan(text.replace("!", ""), SPEC).num_edits == 3
     assert print_plan(plan, SPEC) == text
     assert name(plan) == name(parse_plan(text.replace("!", ""), SPEC))
+    tight = PlanSpec(SPEC.state_codes, SPEC.action_codes, SPEC.capacity, max_edits=2)
+    assert_same(parse_plan(text, tight), plan)
+    with pytest.raises(UserError, match="column 14: found '1'; expected the plan to end: at most 2 edits"):
+        parse_plan(text.replace("!", ""), tight)
 
 
 @pytest.mark.parametrize("text, column, found, expected", [
