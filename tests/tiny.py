@@ -21,7 +21,7 @@ MODEL = dict(
 
 @functools.cache
 def system(**changes: Any) -> System:
-    """Width 16, two layers: plans of up to 3 legs and 4 steps (capacity 6, at most 13 edits)."""
+    """Width 16, two layers: plans of up to 3 legs and 4 steps (capacity 7, at most 14 edits)."""
     return make_system(SimpleNamespace(**{**MODEL, **changes}), WORDS, TEXT, ACTIONS)
 
 

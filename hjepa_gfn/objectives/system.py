@@ -68,11 +68,12 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int)
     jepa = JepaSizes(
         state=model.state, hidden=model.hidden, num_actions=num_actions, leg=model.leg,
         step_levels=tuple(model.step_levels), leg_levels=tuple(model.leg_levels), macro_levels=tuple(model.macro_levels))
-    max_edits = 2 * model.max_legs + 2 * model.max_steps - 1
+    # The fullest observed plan has max_legs + max_steps - 1 states (s_0 included) and 2 max_legs + 2 max_steps - 1 edits. One
+    # slot and one edit are spare: a plan at capacity can only STOP, and a full buffer can only be left through REMOVE.
+    capacity, max_edits = model.max_legs + model.max_steps, 2 * (model.max_legs + model.max_steps)
     spec = PlanSpec(
         state_codes=(fsq.num_codes(jepa.leg_levels), fsq.num_codes(jepa.step_levels)),
-        action_codes=(fsq.num_codes(jepa.macro_levels), num_actions),
-        capacity=model.max_legs + model.max_steps - 1, max_edits=max_edits)
+        action_codes=(fsq.num_codes(jepa.macro_levels), num_actions), capacity=capacity, max_edits=max_edits)
     sizes = NetworkSizes(
         width=model.width, heads=model.heads, mlp=model.mlp, layers=model.layers, context_layers=model.context_layers,
         queries=model.queries, text_vocab=text_vocab, text_length=text_length, num_actions=num_actions, mutual=model.mutual)

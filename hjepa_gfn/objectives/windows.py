@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from hjepa_gfn.models import fsq
 from hjepa_gfn.objectives.system import Params, System
-from hjepa_gfn.plans import Plan
+from hjepa_gfn.plans import Plan, tree_edits
 
 Window = dict[str, jnp.ndarray]  # view [B,W+1,7,7,3], direction [B,W+1], action [B,W], segment [B,W], length [B]
 
@@ -66,7 +66,8 @@ def observed_plan(system: System, params: Params, window: Window) -> tuple[Plan,
     """The plan that an executed window realises: its legs at scale 0, and the steps of the first leg at scale 1.
 
     Legs past `max_legs` and steps past `max_steps` are left to a last, empty edge: the plan is vaguer there, not wrong.
-    Buffer layout: slot 0 is s_0; slots 1..L-1 hold the states after legs 0..L-2; the next slots those inside leg 0.
+    Buffer layout: slot 0 is s_0; slots 1..L-1 hold the states after legs 0..L-2; the next slots those inside leg 0. What is
+    left of the buffer stays free, so that no observed plan is at capacity.
 
     Returns: plans [B] and known bool [B] (False where the sample has no trajectory).
     """
@@ -144,6 +145,8 @@ def plan_of_codes(system: System, window: Window, legs: Legs, code_1, code_2, ma
         code=jnp.where(free, 0, code).astype(jnp.int32), tag=jnp.where(free, 0, tag).astype(jnp.int32),
         position=jnp.where(free, 0, position).astype(jnp.int32), valid=valid, action=action.astype(jnp.int32),
         expanded=expanded, num_edits=jnp.zeros((batch,), jnp.int32))
-    edits = valid.sum(-1) - 1 + (action > 0).sum((-1, -2)) + expanded.sum((-1, -2))
-    assert valid.shape[1] == spec.capacity, "the layout above must fill the buffer exactly"
-    return plan._replace(num_edits=edits.astype(jnp.int32))
+    spare = spec.capacity - valid.shape[1]
+    assert spare > 0, "a plan that fills its buffer can only be left through REMOVE: the layout above needs a slot to spare"
+    widen = lambda x: jnp.pad(x, [(0, 0), (0, spare)] + [(0, 0)] * (x.ndim - 2))  # noqa: E731
+    plan = Plan(*map(widen, plan[:-1]), plan.num_edits)
+    return plan._replace(num_edits=tree_edits(plan))

@@ -4,12 +4,16 @@ A *site* is (token, scale, kind), flattened as `(token * S + scale) * 3 + kind`.
 at the edge (token, scale); the backward label at the same flat layout is REMOVE of the token (at its own scale), UNACT
 and COLLAPSE of the edge. STOP is no site: it is a Bernoulli of its own. Each forward edit has exactly one labelled
 inverse, which is why labelled P_F pairs with labelled P_B site by site (never over unique parents).
+
+Both masks describe one and the same graph: an undo is legal exactly where the edit that it undoes is legal in the smaller
+plan. Since no edit leaves a plan at capacity, a plan whose buffer is full was completed by an INSERT: only REMOVE is legal
+there. A full plan without a state to REMOVE lies outside the graph; no walk of legal edits, in either direction, reaches one.
 """
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from hjepa_gfn.plans.plan import Plan, edge_exists, left_neighbour, right_neighbour
+from hjepa_gfn.plans.plan import Plan, edge_exists, left_neighbour, right_neighbour, seed_edits
 from hjepa_gfn.plans.spec import PlanSpec
 
 INSERT, ACT, EXPAND = 0, 1, 2
@@ -34,19 +38,28 @@ def split_site(site: jnp.ndarray, num_scales: int) -> tuple[jnp.ndarray, jnp.nda
     return site // (3 * num_scales), site // 3 % num_scales, site % 3
 
 
+def is_full(plan: Plan, spec: PlanSpec) -> jnp.ndarray:
+    """bool [...]: no slot of the buffer is free."""
+    return plan.valid.sum(-1) >= spec.capacity
+
+
+def at_capacity(plan: Plan, spec: PlanSpec) -> jnp.ndarray:
+    """bool [...]: the buffer is full or the edits are used up: only STOP is legal."""
+    return is_full(plan, spec) | (plan.num_edits >= spec.max_edits)
+
+
 def forward_mask(plan: Plan, spec: PlanSpec) -> jnp.ndarray:
-    """bool [..., num_sites]: the legal forward edits; all False at `max_edits` (only STOP is legal there)."""
+    """bool [..., num_sites]: the legal forward edits; all False at capacity."""
     exists = edge_exists(plan)
     empty, plain = plan.action == 0, ~plan.expanded
-    room = (plan.valid.sum(-1) < spec.capacity)[..., None, None]
     finer = jnp.arange(spec.num_scales) < spec.num_scales - 1
-    mask = jnp.stack([exists & empty & plain & room, exists & empty, exists & plain & finer], axis=-1)
-    mask &= (plan.num_edits < spec.max_edits)[..., None, None, None]
+    mask = jnp.stack([exists & empty & plain, exists & empty, exists & plain & finer], axis=-1)
+    mask &= ~at_capacity(plan, spec)[..., None, None, None]
     return mask.reshape(*plan.batch_shape, spec.num_sites)
 
 
 def backward_mask(plan: Plan, spec: PlanSpec) -> jnp.ndarray:
-    """bool [..., num_sites]: the legal backward edits; all False only at the root."""
+    """bool [..., num_sites]: the legal backward edits; all False at the root (of a seeded plan: at its seed) only."""
     exists = edge_exists(plan)
     empty_plain = (plan.action == 0) & ~plan.expanded
     scale = jnp.arange(spec.num_scales)
@@ -66,7 +79,13 @@ def backward_mask(plan: Plan, spec: PlanSpec) -> jnp.ndarray:
         right_tag = jnp.take_along_axis(plan.tag, jnp.maximum(right, 0), axis=-1, mode="clip")
         collapse.append((right < 0) | (right_tag <= d))
     collapse = jnp.stack(collapse, axis=-1) & exists & plan.expanded & finer_empty
-    mask = jnp.stack([remove, exists & (plan.action > 0), collapse], axis=-1)
+    # UNACT: whatever the plan's seed did not bring along
+    slot = jnp.arange(spec.capacity)[:, None]
+    given = (slot == 0) & (scale == 0) & (seed_edits(plan) > 0)[..., None, None]
+    unact = exists & (plan.action > 0) & ~given
+    # an edit that took no slot cannot have led to a full buffer
+    some_free = ~is_full(plan, spec)[..., None, None]
+    mask = jnp.stack([remove, unact & some_free, collapse & some_free], axis=-1)
     return mask.reshape(*plan.batch_shape, spec.num_sites)
 
 

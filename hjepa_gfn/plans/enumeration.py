@@ -18,7 +18,7 @@ _apply_forward = jax.jit(apply_forward, static_argnums=3)
 class PlanGraph(NamedTuple):
     """All plans with at most `max_edits` edits, and all labelled edits between them (numpy, host)."""
 
-    plans: Plan            # leaves [num_plans, ...]; index 0 is the root; sorted by number of edits
+    plans: Plan            # leaves [num_plans, ...]; index 0 is the root (or seed); sorted by number of edits
     parent: np.ndarray     # int32 [num_edges]
     child: np.ndarray      # int32 [num_edges]
     site: np.ndarray       # int32 [num_edges] forward site in the parent's buffer
@@ -41,9 +41,14 @@ def canonical_keys(plans: Plan) -> list[tuple]:
     return keys
 
 
-def enumerate_plans(spec: PlanSpec) -> PlanGraph:
-    """Breadth-first enumeration by number of edits; cost grows steeply: meant for a few thousand trees."""
-    frontier = jax.tree.map(np.asarray, root_plan(spec, (1,)))
+def enumerate_plans(spec: PlanSpec, root: Plan | None = None) -> PlanGraph:
+    """Breadth-first enumeration by number of edits; cost grows steeply: meant for a few thousand trees.
+
+    Args:
+      root: one plan, leaves [...] without batch axes, to begin at (a seed: see `plans.seeding`); default: the plain root.
+    """
+    root = root_plan(spec) if root is None else root
+    frontier = jax.tree.map(lambda x: np.asarray(x)[None], root)
     levels, index = [frontier], {canonical_keys(frontier)[0]: 0}
     parent, child, sites, codes, base = [], [], [], [], 0
     for _ in range(spec.max_edits):
@@ -53,6 +58,8 @@ def enumerate_plans(spec: PlanSpec) -> PlanGraph:
             size = 1 if kind == EXPAND else (spec.state_codes if kind == INSERT else spec.action_codes)[scale]
             for c in range(size):
                 row.append(b), site.append(flat), code.append(c)
+        if not row:  # every plan of the frontier fills its buffer
+            break
         row, site, code = (np.asarray(x, np.int32) for x in (row, site, code))
         parents = jax.tree.map(lambda x, r=row: x[r], frontier)
         grown, _ = _apply_forward(parents, jnp.asarray(site), jnp.asarray(code), spec)

@@ -22,7 +22,7 @@ class Plan(NamedTuple):
     valid: jnp.ndarray      # bool  [..., N]     whether the slot holds a state
     action: jnp.ndarray     # int32 [..., N, S]  1 + action code of the edge (token, scale); 0 is the placeholder
     expanded: jnp.ndarray   # bool  [..., N, S]  whether the edge (token, scale) is expanded
-    num_edits: jnp.ndarray  # int32 [...]        how many edits lead here from the root
+    num_edits: jnp.ndarray  # int32 [...]        how many edits lead here from the root (of a seeded plan: from its seed)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -39,6 +39,21 @@ def root_plan(spec: PlanSpec, batch_shape: tuple[int, ...] = ()) -> Plan:
         action=jnp.zeros(edges, jnp.int32), expanded=jnp.zeros(edges, bool),
         num_edits=jnp.zeros(batch_shape, jnp.int32),
     )
+
+
+def tree_edits(plan: Plan) -> jnp.ndarray:
+    """int32 [...]: the edits that a tree holds. Each interior state, action and expansion is exactly one."""
+    held = jnp.sum(plan.action > 0, axis=(-2, -1)) + jnp.sum(plan.expanded, axis=(-2, -1))
+    return (jnp.sum(plan.valid, axis=-1) - 1 + held).astype(jnp.int32)
+
+
+def seed_edits(plan: Plan) -> jnp.ndarray:
+    """int32 [...]: the edits that a plan's seed holds, which are not the plan's own to undo (see `plans.seeding`).
+
+    1 where the root came with an action on its edge, else 0. It needs no field of its own: it is what the tree holds over
+    `num_edits`, which counts from the seed.
+    """
+    return tree_edits(plan) - plan.num_edits
 
 
 def edge_exists(plan: Plan) -> jnp.ndarray:

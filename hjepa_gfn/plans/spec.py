@@ -13,7 +13,7 @@ class PlanSpec:
     Attributes:
       state_codes: number of state codes of each scale.
       action_codes: number of action codes of each scale.
-      capacity: N, the number of state tokens in a buffer, `s_0` included.
+      capacity: N, the number of state tokens in a buffer, `s_0` included; a plan that fills it can only STOP.
       max_edits: a plan with this many edits can only STOP; also T, the longest trajectory.
     """
 

@@ -65,6 +65,7 @@ def test_the_model_reads_the_copy_of_the_encoder_and_everything_else_as_it_is():
 def test_the_fullest_observed_plan_fits_the_family():
     spec = SYSTEM.spec
     legs, steps = tiny.MODEL["max_legs"], tiny.MODEL["max_steps"]
-    assert spec.capacity == 1 + (legs - 1) + (steps - 1)  # s_0, states between legs, states inside the first
-    assert spec.max_edits == (spec.capacity - 1) + legs + steps + 1  # states, macro-actions, actions, one expansion
+    states = (legs - 1) + (steps - 1)                       # between legs, and inside the first
+    assert spec.capacity == 1 + states + 1                  # s_0, and a slot to spare
+    assert spec.max_edits == states + legs + steps + 1 + 1  # macro-actions, actions, one expansion, and an edit to spare
     assert spec.state_codes == (3, 9) and spec.action_codes == (9, tiny.ACTIONS)

@@ -99,6 +99,21 @@ def test_energy_is_the_learned_part_and_the_weighted_residuals():
     np.testing.assert_allclose(again, whole, atol=1e-4)
 
 
+def test_energy_is_a_function_of_the_tree_not_of_the_buffers_order():
+    """The residuals too, which look up what stands at both ends of an edge."""
+    plans, ground, context, _ = setting()
+    rng = np.random.default_rng(1)
+    order = np.stack([[np.r_[0, 1 + rng.permutation(SPEC.capacity - 1)] for _ in range(T)] for _ in range(B)])
+    move = lambda x: np.take_along_axis(np.asarray(x), order.reshape(*order.shape, *(1,) * (x.ndim - 3)), axis=2)
+    moved = type(plans)(*map(move, plans[:-1]), plans.num_edits)
+    assert not np.array_equal(plans.valid, moved.valid)
+    whole, _, _, parts, _ = evaluated()
+    assert min(np.count_nonzero(part) for part in parts) > 3
+    again = jax.jit(lambda p, z: (energy_of(SYSTEM, p, z, context, ground), [
+        residual(SYSTEM, p, z, ground, scale) for scale in range(2)]))(tiny.params(), moved)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), again, (whole, parts))
+
+
 def test_energy_teaches_its_head_and_weights_but_not_the_hierarchy():
     grad = evaluated()[-1]
     size = lambda tree: max(np.abs(g).max() for g in jax.tree.leaves(tree))

@@ -21,7 +21,7 @@ from hjepa_gfn.objectives.windows import (  # noqa: E402
     observed_plan,
     plan_of_codes,
 )
-from hjepa_gfn.plans import apply_backward, backward_mask  # noqa: E402
+from hjepa_gfn.plans import apply_backward, at_capacity, backward_mask  # noqa: E402
 from hjepa_gfn.plans.enumeration import canonical_keys  # noqa: E402
 
 # up to 3 legs and 4 steps of the first are spelled out; the window holds 7 steps
@@ -89,14 +89,16 @@ def test_the_plan_of_a_window_against_the_tree_spelled_out(coded):
         tree = spelled(legs, np.asarray(window["action"][b]), *(c[b] for c in codes))
         assert names[b] == nested.key(tree, SPEC), legs
         assert int(plan.num_edits[b]) == nested.size(tree)[1], legs
-    assert max(plan.num_edits) == SPEC.max_edits, "the fullest plan uses every edit there is"
+    assert max(plan.num_edits) == SPEC.max_edits - 1, "the fullest plan leaves one edit to spare"
+    assert max(plan.valid.sum(-1)) == SPEC.capacity - 1, "and one slot"
+    assert not at_capacity(plan, SPEC).any()
 
 
 def test_the_buffer_holds_leg_states_then_step_states(coded):
     _, _, (code_1, code_2, _), plan = coded
     for b, legs in enumerate(map(cut, LEGS)):
         later, inner = max(min(len(legs), 3) - 1, 0), max(min(legs[0], 4) - 1, 0) if legs else 0
-        assert plan.valid[b].tolist() == [True] + [k < later for k in range(2)] + [i < inner for i in range(3)]
+        assert plan.valid[b].tolist() == [True] + [k < later for k in range(2)] + [i < inner for i in range(3)] + [False]
         assert plan.code[b, 1 : 1 + later].tolist() == code_2[b, 1 : 1 + later].tolist()
         assert plan.code[b, 3 : 3 + inner].tolist() == code_1[b, 1 : 1 + inner].tolist()
     for leaf in (plan.code, plan.tag, plan.position, plan.action.any(-1), plan.expanded.any(-1)):

@@ -15,12 +15,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 import nested  # noqa: E402
 
 from hjepa_gfn.plans import (  # noqa: E402
+    ACT,
     EXPAND,
     INSERT,
     KINDS,
     PlanSpec,
     apply_backward,
     apply_forward,
+    at_capacity,
     backward_mask,
     edge_exists,
     forward_mask,
@@ -120,10 +122,9 @@ def test_forward_edits_are_those_of_the_reference_and_each_is_undone_exactly(cho
             again, redo, redo_code = back(child, undo_site[at])
             jax.tree.map(np.testing.assert_array_equal, again, plan)
             assert (redo, redo_code) == (site, code)
-    room, edits = plan.valid.sum() < SPEC.capacity, plan.num_edits < SPEC.max_edits
+    can_go = plan.valid.sum() < SPEC.capacity and plan.num_edits < SPEC.max_edits
     expected = Counter(
-        (kind, scale, code, nested.key(child, SPEC)) for kind, scale, code, child in nested.forward(tree, SPEC)
-        if edits and (room or kind != "insert"))
+        (kind, scale, code, nested.key(child, SPEC)) for kind, scale, code, child in nested.forward(tree, SPEC) if can_go)
     assert found == expected
 
 
@@ -149,35 +150,52 @@ def test_backward_edits_are_those_of_the_reference_and_each_is_redone(choices):
         if kind == INSERT:
             token = int(np.argmin(parent.valid))
         assert undo_site == site_index(token, scale, kind, SPEC.num_scales)
+    full = plan.valid.sum() == SPEC.capacity
     expected = Counter(
-        (kind, scale, code, nested.key(parent, SPEC)) for kind, scale, code, parent in nested.backward(tree))
+        (kind, scale, code, nested.key(parent, SPEC)) for kind, scale, code, parent in nested.backward(tree)
+        if kind == "insert" or not full)
     assert found == expected
     assert mask.any() == (plan.num_edits > 0), "only the root has nothing to undo"
 
 
-def grow(spec, kind_order, edits):
-    """The plan after the first legal edit of the first possible kind, `edits` times."""
+can_edit, can_undo = (jax.jit(f, static_argnums=1) for f in (forward_mask, backward_mask))
+edited = jax.jit(apply_forward, static_argnums=3)
+
+
+def grown(spec, *edits):
+    """The plan after edits (token, scale, kind) from the root, each with code 0."""
     plan = root_plan(spec)
-    for _ in range(edits):
-        legal = np.flatnonzero(forward_mask(plan, spec))
-        site = min(legal, key=lambda s: (kind_order.index(KINDS[s % 3]), s))
-        plan, _ = apply_forward(plan, jnp.int32(site), jnp.int32(0), spec)
-    return plan
+    for edit in edits:
+        site = site_index(*edit, spec.num_scales)
+        assert can_edit(plan, spec)[site], "the test's own edit is illegal"
+        plan, _ = edited(plan, site, 0, spec)
+    return jax.tree.map(np.asarray, plan)
 
 
-def test_at_max_edits_only_stop_is_legal():
+def kinds(mask):
+    return {KINDS[site % 3] for site in np.flatnonzero(mask)}
+
+
+def test_at_max_edits_only_stop_and_every_undo_are_legal():
     spec = PlanSpec((2, 2), (2, 2), capacity=9, max_edits=3)
-    order = ["insert", "act", "expand"]
-    assert np.asarray(forward_mask(grow(spec, order, 2), spec)).any()
-    assert not np.asarray(forward_mask(grow(spec, order, 3), spec)).any()
+    edits = [(0, 0, INSERT), (0, 0, EXPAND), (1, 0, ACT)]
+    before, last = grown(spec, *edits[:2]), grown(spec, *edits)
+    assert kinds(can_edit(before, spec)) == {"insert", "act", "expand"} and not at_capacity(before, spec)
+    assert not np.asarray(can_edit(last, spec)).any() and at_capacity(last, spec)
+    assert kinds(can_undo(last, spec)) == {"act", "expand"}
 
 
-def test_at_capacity_no_insert_is_legal_and_the_rest_is():
-    spec = PlanSpec((2, 2), (2, 2), capacity=3, max_edits=9)
-    kinds = lambda plan: {KINDS[s % 3] for s in np.flatnonzero(forward_mask(plan, spec))}
-    order = ["insert", "act", "expand"]
-    assert kinds(grow(spec, order, 1)) == {"insert", "act", "expand"}
-    assert kinds(grow(spec, order, 2)) == {"act", "expand"}
+def test_in_a_full_buffer_only_stop_and_remove_are_legal():
+    spec = PlanSpec((2, 2), (2, 2), capacity=4, max_edits=9)
+    # an action and an empty expansion, each of which could be undone if a slot were free
+    edits = [(0, 0, INSERT), (1, 0, INSERT), (1, 0, EXPAND), (0, 0, ACT), (2, 0, INSERT)]
+    before, full = grown(spec, *edits[:-1]), grown(spec, *edits)
+    assert kinds(can_edit(before, spec)) == {"insert", "act", "expand"} and not at_capacity(before, spec)
+    assert kinds(can_undo(before, spec)) == {"act", "expand"}
+    assert full.num_edits < spec.max_edits and at_capacity(full, spec)
+    assert not np.asarray(can_edit(full, spec)).any()
+    # both ends of the state inserted last are empty; the others have an edge that holds something
+    assert np.flatnonzero(can_undo(full, spec)).tolist() == [site_index(3, 0, INSERT, 2)]
 
 
 def test_a_batch_of_mixed_edits_equals_the_edits_one_by_one():
