@@ -1,10 +1,10 @@
-"""GFlowNet-EM (Hu et al. 2023, arXiv:2302.06576): maximum likelihood with a GFlowNet as the E-step, for any latent variable model.
+"""GFlowNet-EM (Hu et al. 2023, arXiv:2302.06576): maximum likelihood of any latent variable model, a GFlowNet as the E-step.
 
     p(x, z; theta) = p(z; theta) p(x|z; theta),    posterior policy q(z|x) = P_F(z|x; params).
 
-Algorithm 1 is an E-step loss of q towards p(x, z) and an M-step on samples of q; Algorithm 2 adds the sleep phase. Against posterior
-collapse: the M-step is taken only while the gate is open, sampling explores, the prior can be tempered, samples can be refined
-by Metropolis-Hastings. Nothing here knows what x and z are: see `LatentModel`.
+Algorithm 1 is an E-step loss of q towards p(x, z) and an M-step on samples of q; Algorithm 2 adds the sleep phase. Against
+posterior collapse: the M-step is taken only while the gate is open, sampling explores, the prior can be tempered, samples can
+be refined by Metropolis-Hastings. Nothing here knows what x and z are: see `LatentModel`.
 """
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ stop = jax.lax.stop_gradient
 
 
 class LatentModel(NamedTuple):
-    """A latent variable model and its posterior's network, as pure functions; x and the states are pytrees with leaves [B, ...]."""
+    """A latent variable model and its posterior's network, as pure functions of pytrees x and z with leaves [B, ...]."""
 
     env: FlatEnvironment                                    # of z; its `log_reward` is not used
     root: Callable[[Any], Any]                              # x -> root states [B] (they carry what masks need of x)
@@ -83,6 +83,12 @@ def conditioned(model: LatentModel, x: Any) -> Network:
     return network
 
 
+@functools.lru_cache
+def joined(model: LatentModel) -> Network:
+    """The posterior's network as one function of ((params, x), features), the same object whatever x is: compiled once."""
+    return lambda given, features: conditioned(model, given[1])(given[0], features)
+
+
 def log_joint(theta: Any, x: Any, states: Any, model: LatentModel, exponent: jnp.ndarray | float = 1.0) -> jnp.ndarray:
     """exponent log p(z) + log p(x|z), the log reward of states [B]: float32 [B]."""
     return exponent * model.log_prior(theta, states) + model.log_likelihood(theta, x, states)
@@ -95,7 +101,7 @@ def posterior_loss(
 
         tb       mean_B (a_0 - a_end)^2            subtb, db   of `losses` over all nodes a_0..a_end
         vargrad  mean_B (a_end - mean of the datum's a_end)^2
-    on trajectories of the tempered, epsilon-explored q, with a of `balance_potential` and a_end that of the terminal copy. x [B, ...].
+    on trajectories of the tempered, epsilon-explored q; a of `balance_potential`, a_end that of the terminal copy. x [B, ...].
     """
     if options.trajectories > 1:
         x = jax.tree.map(lambda leaf: jnp.repeat(leaf, options.trajectories, axis=0), x)
@@ -116,9 +122,10 @@ def posterior_loss(
     return loss, metrics | {"log_reward": log_reward.mean(), "length": path.length.mean()}
 
 
-def balance_loss(path: Path, log_reward: jnp.ndarray, partial: jnp.ndarray | None, options: EMOptions
-                 ) -> tuple[jnp.ndarray, Metrics]:
-    """The chosen loss of B trajectories: log_reward [B] of their ends, partial [B, T+1] of all states (None in the head form)."""
+def balance_loss(
+    path: Path, log_reward: jnp.ndarray, partial: jnp.ndarray | None, options: EMOptions
+) -> tuple[jnp.ndarray, Metrics]:
+    """The chosen loss of B trajectories: log_reward [B] of their ends, partial [B, T+1] of all states (None: head form)."""
     terminal = losses.terminal_potential(path.log_pf, path.log_pb, path.stop_at_end, log_reward)
     if options.loss == "vargrad":
         if options.trajectories < 2:
@@ -128,7 +135,8 @@ def balance_loss(path: Path, log_reward: jnp.ndarray, partial: jnp.ndarray | Non
             terminal, jnp.arange(rows) // options.trajectories, rows // options.trajectories)
         return loss, metrics | {"log_z": metrics["log_z"].mean()}
     if options.flow == "stop":
-        potential, length = losses.balance_potential(losses.stop_flow(partial, path.log_stop), path.log_pf, path.log_pb), path.length
+        flow, length = losses.stop_flow(partial, path.log_stop), path.length
+        potential = losses.balance_potential(flow, path.log_pf, path.log_pb)
     else:
         flow = path.log_flow if options.flow == "head" else losses.forward_looking_flow(partial, path.log_flow)
         potential = losses.balance_potential(flow, path.log_pf, path.log_pb)
@@ -183,7 +191,7 @@ def model_loss(
 def refine(
     params: Any, theta: Any, key: jnp.ndarray, x: Any, z: Any, exponent: jnp.ndarray | float, model: LatentModel
 ) -> tuple[Any, jnp.ndarray]:
-    """One back-and-forth move of z [B] towards R(.; x), K ~ Uniform{0..n} edits (see `mcmc`): (z after the test, accepted [B])."""
+    """One back-and-forth move of z [B] towards R(.; x), K ~ Uniform{0..n} edits (see `mcmc`): (z after it, accepted [B])."""
     k_steps, k_back, k_forth, k_accept = jax.random.split(key, 4)
     env, network = model.env, conditioned(model, x)
     walk, length = behaviour(env, network, params), env.depth(z)
@@ -200,7 +208,9 @@ def refine(
     return mcmc.accept(k_accept, move, new, z)
 
 
-def init_em(params: Any, theta: Any, params_tx: optax.GradientTransformation, theta_tx: optax.GradientTransformation) -> EMState:
+def init_em(
+    params: Any, theta: Any, params_tx: optax.GradientTransformation, theta_tx: optax.GradientTransformation
+) -> EMState:
     """The state before the first step; its arrays are its own, so that a donated step leaves the caller's alone."""
     params, theta = jax.tree.map(jnp.array, (params, theta))
     return EMState(jnp.zeros((), jnp.int32), params, params_tx.init(params), theta, theta_tx.init(theta), init_gate())

@@ -1,6 +1,7 @@
-"""PCFGs exactly, numpy float64: the inside-outside algorithm (Baker 1979), its EM, all parses of a sentence, a small true grammar.
+"""PCFGs exactly, numpy float64: the inside-outside algorithm (Baker 1979), its EM, all parses of a sentence, a small grammar.
 
-Grammars are (rules [K, S, S] = p(A -> B C), words [M, V] = p(T -> w)); symbols as in `toys.pcfg`; sentences are lists of word numbers.
+Grammars are (rules [K, S, S] = p(A -> B C), words [M, V] = p(T -> w)); symbols as in `toys.pcfg`; sentences are lists of
+word numbers.
 """
 from collections.abc import Sequence
 
@@ -69,7 +70,7 @@ def log_marginal(grammar: Grammar, sentence: Sequence[int]) -> float:
 def expected_counts(grammar: Grammar, sentence: Sequence[int]) -> tuple[np.ndarray, np.ndarray, float]:
     """Expected uses of each rule under p(z|x), by inside and outside: ([K, S, S], [M, V], log p(x))."""
     rules, words = grammar
-    (kinds, symbols), n = rules.shape[:2], len(sentence)
+    kinds, n = rules.shape[0], len(sentence)
     beta = inside(grammar, sentence)
     alpha = np.zeros_like(beta)  # outside: p(all but words i..j, with A over i..j)
     alpha[0, n - 1, 0] = 1.0
@@ -96,6 +97,12 @@ def corpus_log_marginal(grammar: Grammar, sentences: Sequence[Sequence[int]]) ->
     return float(np.dot(values, count) / count.sum())
 
 
+def _normalised(counts: np.ndarray, axes: tuple[int, ...], unused: np.ndarray) -> np.ndarray:
+    """Counts to probabilities over `axes`; what was never used stays as it was."""
+    mass = counts.sum(axes, keepdims=True)
+    return np.where(mass > 1e-12, counts / np.maximum(mass, 1e-12), unused)
+
+
 def exact_em(grammar: Grammar, sentences: Sequence[Sequence[int]], iterations: int = 300, tolerance: float = 1e-9
              ) -> tuple[Grammar, list[float]]:
     """Inside-outside EM from `grammar`: (grammar, mean log p(x) before each M-step); stops at a rise below `tolerance`."""
@@ -109,9 +116,7 @@ def exact_em(grammar: Grammar, sentences: Sequence[Sequence[int]], iterations: i
         history.append(value)
         if len(history) > 1 and history[-1] - history[-2] < tolerance:
             break
-        mass = rules.sum((1, 2), keepdims=True)
-        grammar = (np.where(mass > 1e-12, rules / np.maximum(mass, 1e-12), grammar[0]),
-                   np.where(words.sum(-1, keepdims=True) > 1e-12, words / np.maximum(words.sum(-1, keepdims=True), 1e-12), grammar[1]))
+        grammar = (_normalised(rules, (1, 2), grammar[0]), _normalised(words, (1,), grammar[1]))
     return grammar, history
 
 

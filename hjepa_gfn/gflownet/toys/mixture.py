@@ -69,7 +69,8 @@ def log_prior(theta: Any, state: jnp.ndarray) -> jnp.ndarray:
 def log_likelihood(theta: Any, x: jnp.ndarray, state: jnp.ndarray) -> jnp.ndarray:
     """log N(x; mu_i + o_j, STD^2 I) of x [B, 2] under whole states [B, 2], in nats; 0 of partial ones: [B]."""
     i, j = state[:, 0], state[:, 1]
-    apart = x - jnp.take(theta["means"], i, axis=0, mode="clip") - jnp.take(jnp.asarray(OFFSETS, x.dtype), j, axis=0, mode="clip")
+    row = lambda table, index: jnp.take(table, index, axis=0, mode="clip")  # noqa: E731
+    apart = x - row(theta["means"], i) - row(jnp.asarray(OFFSETS, x.dtype), j)
     density = -0.5 * jnp.sum(apart**2, -1) / STD**2 - np.log(2 * np.pi * STD**2)
     return jnp.where(jnp.all(state < UNSET, -1), density, 0.0)
 
@@ -139,7 +140,9 @@ def exact_posterior(x: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, float
     return joint - log_x, float(log_x.mean())
 
 
-def exact_em(x: np.ndarray, means: np.ndarray, iterations: int = 2000, tolerance: float = 1e-12) -> tuple[np.ndarray, list[float]]:
+def exact_em(
+    x: np.ndarray, means: np.ndarray, iterations: int = 2000, tolerance: float = 1e-12
+) -> tuple[np.ndarray, list[float]]:
     """Exact EM from `means`: E-step by enumeration of the 16 latents, closed-form M-step
 
         mu_i = sum_{n,j} p(i,j|x_n) (x_n - o_j) / sum_{n,j} p(i,j|x_n);

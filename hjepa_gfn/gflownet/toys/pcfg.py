@@ -192,8 +192,8 @@ def draw(theta: Any, key: jnp.ndarray, x: jnp.ndarray) -> tuple[jnp.ndarray, For
 def pcfg_model(env: Parsing, vocabulary: int) -> LatentModel:
     """The toy as the driver wants it; x int32 [B, L], -1 past the end.
 
-    The policy's logits are a network's of the whole forest, plus tables of the two trees that meet and of the word to be tagged,
-    which all boundaries and places share.
+    The policy's logits are a network's of the whole forest, plus tables of the two trees that meet and of the word to be
+    tagged, which all boundaries and places share.
     """
     size = env.symbols + 1
 
