@@ -1,0 +1,1 @@
+"""Latent variable models whose exact EM is known, to validate `gflownet.em`."""
