@@ -1,6 +1,6 @@
 """gfnx as its own baselines train (baselines/tb_hypergrid.py, tb_bitseq.py): Equinox MLP, `forward_rollout`, trajectory balance
-with a learned P_B, Adam with its own rate for log Z. Without their logging and metrics, and with the whole loop in one `fori_loop`
-of a donated, jitted function: the fastest way that the library offers.
+with a learned P_B, Adam with its own rate for log Z. Without their logging and metrics, and with the whole loop in one
+`fori_loop` of a donated, jitted function: the fastest way that the library offers.
 """
 from typing import Any
 
@@ -27,7 +27,7 @@ class Policy(eqx.Module):
         return {"forward_logits": out[: self.num_forward], "backward_logits": out[self.num_forward :]}
 
 
-def make_environment(spec: dict[str, Any]):
+def make_environment(spec: dict[str, Any]) -> tuple[Any, Any, int, int]:
     """(env, env_params, width of the network's input, tokens or 0)."""
     task = spec["task"]
     if task["name"] == "hypergrid":

@@ -4,7 +4,8 @@ The worker is started with the path of a JSON spec (see `settings.py`) and reads
 
     reset SEED      new parameters and optimizer state
     run N           N training iterations; replies {"wall": s, "cpu": s}
-    policy IN OUT   reads `states` int32 [S, D] of IN.npy, writes log P_F float32 [S, A+1] (STOP last, illegal <= -1e8) to OUT.npy
+    policy IN OUT   reads states int32 [S, D] of the file IN, writes log P_F float32 [S, A+1] to OUT
+                    (STOP last; illegal: <= -1e8)
     quit
 
 Each reply is one line of JSON after a mark, so that what a library prints does no harm.

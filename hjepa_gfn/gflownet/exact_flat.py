@@ -85,4 +85,5 @@ def exact_metrics(env: FlatEnvironment, network: Network, params: Any, graph: Fl
     """Distances between the policy's exact terminal distribution and R/Z: total variation, JSD (nats); and the true log Z."""
     graph = graph or flat_graph(env)
     found = terminal_log_probs(graph, policy_table(env, network, params, graph.states))
-    return {"tv": total_variation(found, graph.log_target), "jsd": jensen_shannon(found, graph.log_target), "log_z": graph.log_z}
+    target = graph.log_target
+    return {"tv": total_variation(found, target), "jsd": jensen_shannon(found, target), "log_z": graph.log_z}

@@ -61,7 +61,7 @@ def log_probs(env: FlatEnvironment, logits: Logits, states: Any) -> LogProbs:
 def behaviour(
     env: FlatEnvironment, network: Network, params: Any, explore: Exploration = Exploration()  # noqa: B008 (immutable)
 ) -> Behaviour:
-    """(uniform [3, B], states) -> Choice: P_F tempered by 1/temperature and mixed with `epsilon` of uniform choice, P_B as is."""
+    """(uniform [3, B], states) -> Choice: P_F tempered by 1/temperature, mixed with `epsilon` of uniform choice; P_B as is."""
 
     def behave(uniform: jnp.ndarray, states: Any) -> Choice:
         found = log_probs(env, network(params, env.features(states)), states)

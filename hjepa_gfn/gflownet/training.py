@@ -57,7 +57,7 @@ def make_trainer(
     env: FlatEnvironment, network: nn.Module | None = None, loss: str | Objective = "tb",
     optimizer: optax.GradientTransformation | None = None, batch: int = 16,
     explore: Exploration = Exploration(),  # noqa: B008 (immutable)
-    capacities: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
+    capacities: Sequence[float] = (0.3, 0.45, 0.6, 0.75, 1.0),
 ) -> Trainer:
     """A trainer of `env`.
 

@@ -12,7 +12,8 @@ import numpy as np
 class BitSequences:
     """States int32 [B, n/k]: the word at each place, or 2^k where it is still empty. Action = place * 2^k + word; undo = place.
 
-        log R(x) = -reward_exponent * min_m Hamming(x, m) / n   over `num_modes` modes drawn with `seed`; only full sequences stop.
+        log R(x) = -reward_exponent * min_m Hamming(x, m) / n   over `num_modes` modes drawn with `seed`;
+    only full sequences stop.
     """
 
     num_bits: int = 16
