@@ -39,7 +39,10 @@ def start_workers(libraries: list[str], venvs: Path, spec: Path) -> tuple[dict[s
     return workers, missing
 
 
-def time_rounds(workers: dict[str, Worker], rounds: int, chunk: int, warm: int) -> dict[str, dict[str, list[float]]]:
+Times = dict[str, list[float]]
+
+
+def time_rounds(workers: dict[str, Worker], rounds: int, chunk: int, warm: int) -> dict[str, Times]:
     """Wall and CPU ms per iteration of each round, the libraries in turn, after `warm` iterations (untrained, trajectories are
     short)."""
     times = {library: {"wall": [], "cpu": []} for library in workers}

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -57,22 +58,31 @@ class Worker:
     def __init__(self, library: str, python: str, spec: Path):
         environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
         self.library = library
-        self.process = subprocess.Popen(
-            [python, str(HERE / SCRIPTS[library]), str(spec)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, env=environment)
+        self.errors = tempfile.TemporaryFile("w+")  # not a pipe, which nobody would empty
+        try:
+            self.process = subprocess.Popen(
+                [python, str(HERE / SCRIPTS[library]), str(spec)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=self.errors, text=True, env=environment)
+        except OSError as error:
+            raise PeerError(f"{library} cannot be started: {error}") from error
         self.started = self._answer()
 
     def ask(self, command: str) -> dict[str, Any]:
         """Sends one command and waits for the reply."""
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(command + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it ended: its last words are read below
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
         for line in self.process.stdout:
             if line.startswith(MARK):
                 return json.loads(line[len(MARK):])
-        reason = (self.process.stderr.read().strip().splitlines() or ["it ended"])[-1]
+        self.process.wait()
+        self.errors.seek(0)
+        reason = (self.errors.read().strip().splitlines() or ["it ended"])[-1]
         raise PeerError(f"{self.library} failed: {reason}")
 
     def log_policy(self, states: np.ndarray, folder: Path) -> np.ndarray:
@@ -84,10 +94,10 @@ class Worker:
 
     def close(self) -> None:
         """Ends the process."""
-        if self.process.poll() is None:
+        try:
             self.process.stdin.close()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            self.process.wait(10)
+        except (BrokenPipeError, subprocess.TimeoutExpired):
+            self.process.kill()
+            self.process.wait()
+        self.errors.close()
