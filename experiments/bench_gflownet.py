@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +43,36 @@ def start_workers(libraries: list[str], venvs: Path, spec: Path) -> tuple[dict[s
 Times = dict[str, list[float]]
 
 
-def time_rounds(workers: dict[str, Worker], rounds: int, chunk: int, warm: int) -> dict[str, Times]:
+def on_each(workers: dict[str, Worker], missing: dict[str, str], act: Callable[[str, Worker], None]) -> None:
+    """Calls `act(library, worker)` on all in turn; one that fails is named and left out from then on."""
+    for library, worker in list(workers.items()):
+        try:
+            act(library, worker)
+        except PeerError as error:
+            missing[library] = str(error)
+            print(f"  {error}; going on without it", flush=True)
+            workers.pop(library).close()
+
+
+def time_rounds(
+    workers: dict[str, Worker], missing: dict[str, str], rounds: int, chunk: int, warm: int
+) -> dict[str, Times]:
     """Wall and CPU ms per iteration of each round, the libraries in turn, after `warm` iterations (untrained, trajectories are
     short)."""
     times = {library: {"wall": [], "cpu": []} for library in workers}
-    for library, worker in workers.items():
+
+    def prepare(library, worker):
         worker.ask("reset 0")
         worker.ask(f"run {min(warm, 10 * CHUNK.get(library, warm))}")
-    for _ in range(rounds):
-        for library, worker in workers.items():
-            n = min(chunk, CHUNK.get(library, chunk))
-            spent = worker.ask(f"run {n}")
-            for clock, values in times[library].items():
-                values.append(1e3 * spent[clock] / n)
+
+    def measure(library, worker):
+        n = min(chunk, CHUNK.get(library, chunk))
+        spent = worker.ask(f"run {n}")
+        for clock, values in times[library].items():
+            values.append(1e3 * spent[clock] / n)
+
+    for act in (prepare, *[measure] * rounds):
+        on_each(workers, missing, act)
     return times
 
 
@@ -77,14 +95,16 @@ def bench_task(name: str, libraries: list[str], venvs: Path, options: dict[str, 
         spec.write_text(json.dumps(make_spec(name)))
         workers, missing = start_workers(libraries, venvs, spec)
         try:
-            times = time_rounds(workers, options["rounds"], options["chunk"], options["warm"])
+            times = time_rounds(workers, missing, options["rounds"], options["chunk"], options["warm"])
             graph = flat_graph(make_env(TASKS[name]))
             results = {}
-            for library, worker in workers.items():
-                few = options["slow_seeds"] if library in CHUNK else options["seeds"]
-                tv = exact_tv(worker, graph, options["steps"], few, folder) if few else []
-                results[library] = summary(times[library], tv) | {
+
+            def train(library: str, worker: Worker) -> None:
+                seeds = options["slow_seeds"] if library in CHUNK else options["seeds"]
+                results[library] = summary(times[library], exact_tv(worker, graph, options["steps"], seeds, folder)) | {
                     "startup_seconds": worker.started["startup"], "versions": worker.started["versions"]}
+
+            on_each(workers, missing, train)
         finally:
             for worker in workers.values():
                 worker.close()
