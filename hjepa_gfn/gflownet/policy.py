@@ -61,7 +61,7 @@ def log_probs(env: FlatEnvironment, logits: Logits, states: Any) -> LogProbs:
 def behaviour(
     env: FlatEnvironment, network: Network, params: Any, explore: Exploration = Exploration()  # noqa: B008 (immutable)
 ) -> Behaviour:
-    """(uniform [3, B], states) -> Choice: P_F tempered by 1/temperature and mixed with `epsilon` of uniform choice, P_B as is."""
+    """(uniform [3, B], states) -> Choice: P_F tempered by 1/temperature, mixed with `epsilon` of uniform choice; P_B as is."""
 
     def behave(uniform: jnp.ndarray, states: Any) -> Choice:
         found = log_probs(env, network(params, env.features(states)), states)
@@ -81,14 +81,38 @@ def noise_of(env: FlatEnvironment, key: jnp.ndarray, batch: int) -> jnp.ndarray:
     return jax.random.uniform(key, (env.horizon, 3, batch), minval=1e-7)
 
 
-def evaluate(env: FlatEnvironment, network: Network, params: Any, trajectory: Trajectory) -> Path:
-    """Log probabilities along trajectories, all states in one flat batch, with gradients to `params`."""
+def evaluate(
+    env: FlatEnvironment, network: Network, params: Any, trajectory: Trajectory, capacity: int | None = None
+) -> Path:
+    """Log probabilities along trajectories, all states in one flat batch, with gradients to `params`.
+
+    Args:
+      capacity: the batch has at most this many real states, sum_b (length_b + 1): only so many rows go through the network, the
+        real ones. None: all B (T+1).
+    """
     batch, steps = trajectory.action.shape[0], trajectory.horizon
-    flat = jax.tree.map(lambda x: x.reshape(batch * (steps + 1), *x.shape[2:]), trajectory.states)
-    found = log_probs(env, network(params, env.features(flat)), flat)
-    found = jax.tree.map(lambda x: x.reshape(batch, steps + 1, *x.shape[1:]), found)
-    pick = lambda table, index: jnp.take_along_axis(table, index[..., None], axis=-1, mode="clip")[..., 0]  # noqa: E731
+    total = batch * (steps + 1)
+    # what is read off each state: the action taken there, and the undo of the edge that led there
+    ahead = jnp.pad(trajectory.action, ((0, 0), (0, 1)))
+    back = jnp.pad(trajectory.undo, ((0, 0), (1, 0)))
+    flat = jax.tree.map(lambda x: x.reshape(total, *x.shape[2:]), (trajectory.states, ahead, back))
+    if compact := capacity is not None and capacity < total:
+        place = jnp.cumsum(trajectory.real.reshape(-1)) - 1  # of each real state among the real states
+        target = jnp.where(trajectory.real.reshape(-1), place, capacity)
+        source = jnp.zeros(capacity, jnp.int32).at[target].set(jnp.arange(total, dtype=jnp.int32), mode="drop")
+        flat = jax.tree.map(lambda x: jnp.take(x, source, axis=0, mode="clip"), flat)
+    states, ahead, back = flat
+    found = log_probs(env, network(params, env.features(states)), states)
+    pick = lambda table, index: jnp.take_along_axis(table, index[:, None], axis=-1, mode="clip")[:, 0]  # noqa: E731
+    values = jnp.stack([pick(found.action, ahead), pick(found.undo, back), found.stop, found.log_flow])
+    if compact:
+        values = jnp.take(values, place, axis=1, mode="clip")
+    forward, backward, stop, flow = values.reshape(4, batch, steps + 1)
     edge = trajectory.edge
-    forward = jnp.where(edge, pick(found.action[:, :-1], trajectory.action), 0.0)
-    backward = jnp.where(edge, pick(found.undo[:, 1:], trajectory.undo), 0.0)
-    return Path(forward, backward, found.stop, found.log_flow, trajectory.length)
+    return Path(jnp.where(edge, forward[:, :-1], 0.0), jnp.where(edge, backward[:, 1:], 0.0), stop, flow, trajectory.length)
+
+
+def log_policy(env: FlatEnvironment, network: Network, params: Any, states: Any) -> jnp.ndarray:
+    """log P_F float32 [B, A+1] of states [B, ...]: the actions, then STOP; `NEG` where illegal."""
+    found = log_probs(env, network(params, env.features(states)), states)
+    return jnp.concatenate([found.action, found.stop[:, None]], axis=-1)

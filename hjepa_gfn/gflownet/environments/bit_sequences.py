@@ -1,6 +1,7 @@
 """Non-autoregressive bit sequences (Malkin et al. 2022; Tiapkin et al. 2024): n/k words of k bits, written in any order."""
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ import numpy as np
 class BitSequences:
     """States int32 [B, n/k]: the word at each place, or 2^k where it is still empty. Action = place * 2^k + word; undo = place.
 
-        log R(x) = -reward_exponent * min_m Hamming(x, m) / n   over `num_modes` modes drawn with `seed`; only full sequences stop.
+        log R(x) = -reward_exponent * min_m Hamming(x, m) / n   over `num_modes` modes drawn with `seed`;
+    only full sequences stop.
     """
 
     num_bits: int = 16
@@ -84,3 +86,8 @@ class BitSequences:
         x, m = self.bits(state).astype(jnp.float32), self.modes.astype(np.float32)
         distance = x.sum(-1, keepdims=True) + m.sum(-1) - 2.0 * x @ m.T
         return -self.reward_exponent * distance.min(-1) / self.num_bits
+
+    def all_states(self) -> np.ndarray:
+        """Every state int32 [(2^k + 1)^(n/k), n/k], by depth (host; short sequences)."""
+        states = np.array(list(itertools.product(range(self.words + 1), repeat=self.places)), np.int32)
+        return states[np.argsort((states < self.words).sum(-1), kind="stable")]
