@@ -16,6 +16,7 @@ from hjepa_gfn.gflownet.toys import inside_outside, pcfg
 ENV, VOCABULARY = pcfg.Parsing(nonterminals=2, preterminals=2, words=4), 3
 MODEL = pcfg.pcfg_model(ENV, VOCABULARY)
 THETA = pcfg.init_grammar(jax.random.key(0), ENV, VOCABULARY)
+joint = jax.jit(lambda theta, x, z: log_joint(theta, x, z, MODEL))
 SENTENCES = [[0, 1], [2, 2], [0, 1, 2], [1, 1, 0], [2, 0, 1, 1], [0, 0, 2, 1]]
 
 
@@ -90,7 +91,7 @@ def test_a_true_grammar_gives_itself_back_in_the_long_run():
 def test_the_graph_is_graded_and_its_labels_pair_one_to_one(sentence):
     graph, n = graph_of(sentence), len(sentence)
     states = jax.tree.map(lambda leaf: leaf[graph.child], graph.states)
-    back, action = ENV.backward(states, jnp.asarray(graph.undo))
+    back, action = jax.jit(ENV.backward)(states, jnp.asarray(graph.undo))
     np.testing.assert_array_equal(back.label, np.asarray(graph.states.label)[graph.parent])
     np.testing.assert_array_equal(action, graph.action)
     np.testing.assert_array_equal(graph.depth[graph.child], graph.depth[graph.parent] + 1)
@@ -111,17 +112,18 @@ def test_log_joint_of_every_parse_is_the_brute_force_one():
     for sentence in SENTENCES:
         trees, p = zip(*inside_outside.all_parses(grammar(), sentence))
         state = pcfg.Forest(jnp.asarray([chart(t) for t in trees]), jnp.full(len(trees), len(sentence)))
-        found = log_joint(THETA, jnp.repeat(padded([sentence]), len(trees), 0), state, MODEL)
+        found = joint(THETA, jnp.repeat(padded([sentence]), len(trees), 0), state)
         np.testing.assert_allclose(found, np.log(p), rtol=2e-5)
 
 
 def test_gradient_of_log_joint_is_counts_less_what_was_expected_of_them():
     """d log p(x, z) / d logits = uses of the rule - uses of its left side x its probability."""
     trees, _ = zip(*inside_outside.all_parses(grammar(), SENTENCES[4]))
+    slope = jax.jit(jax.grad(lambda theta, state: log_joint(theta, padded([SENTENCES[4]]), state, MODEL)[0]))
     rules, words = grammar()
     for tree in (trees[3], trees[-5]):
         state = pcfg.Forest(jnp.asarray(chart(tree))[None], jnp.array([4]))
-        grads = jax.grad(lambda t, s=state: log_joint(t, padded([SENTENCES[4]]), s, MODEL)[0])(THETA)
+        grads = slope(THETA, state)
         uses, said = np.zeros_like(rules), np.zeros_like(words)
         for (i, j), symbol in tree.items():
             if i == j:
@@ -151,6 +153,9 @@ def test_draws_follow_the_grammar_given_the_length():
         assert q.sum() > 0.98
 
 
+root_flow = jax.jit(lambda params, x: MODEL.posterior(params, ENV.features(MODEL.root(x)), x).log_flow)
+
+
 @pytest.fixture(scope="module")
 def learned():
     """The posterior at a fixed grammar: trajectory balance with the gate never open, and a little sleep."""
@@ -170,9 +175,9 @@ def test_the_posterior_is_exact_at_a_fixed_grammar(learned, sentence):
     graph, x = graph_of(sentence), padded([sentence])
     ends, log_q = terminal_distribution(ENV, joined(MODEL), (learned, x), graph)
     parses = jax.tree.map(lambda leaf: leaf[ends], graph.states)
-    log_p, log_z = normalise(log_joint(THETA, jnp.repeat(x, len(ends), 0), parses, MODEL))
+    log_p, log_z = normalise(joint(THETA, jnp.repeat(x, len(ends), 0), parses))
     marginal = inside_outside.log_marginal(grammar(), sentence)
     np.testing.assert_allclose(log_z, marginal, atol=1e-4)
     np.testing.assert_allclose(np.exp(log_q).sum(), 1.0, atol=1e-5)
     assert total_variation(log_p, log_q) < 0.05
-    assert abs(MODEL.posterior(learned, ENV.features(MODEL.root(x)), x).log_flow[0] - marginal) < 0.05
+    assert abs(root_flow(learned, x)[0] - marginal) < 0.05
