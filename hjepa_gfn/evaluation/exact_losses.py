@@ -11,9 +11,9 @@ import numpy as np
 
 from hjepa_gfn.evaluation.plan_tables import Situated, TabledPlans, TableParams
 from hjepa_gfn.gflownet import decomposition, losses, mcmc
-from hjepa_gfn.gflownet.exact import log_sum
+from hjepa_gfn.gflownet.exact import elbo, log_sum
 from hjepa_gfn.gflownet.policy import Path, behaviour, evaluate, noise_of
-from hjepa_gfn.gflownet.rollout import Exploration, choose, sample_trajectories
+from hjepa_gfn.gflownet.rollout import Exploration, Trajectory, choose, sample_trajectories
 
 
 class Sampling(NamedTuple):
@@ -31,13 +31,14 @@ class Visit(NamedTuple):
     states: Situated         # [B, T+1]
     path: Path
     log_reward: jnp.ndarray  # [B, T+1] of every state visited
+    potential: jnp.ndarray   # [B, T+1] its learned stand-in (decomposition losses)
 
     @property
     def log_reward_end(self) -> jnp.ndarray:
         return jnp.take_along_axis(self.log_reward, self.path.length[:, None], axis=1, mode="clip")[:, 0]
 
 
-Loss = Callable[[TabledPlans, TableParams, jnp.ndarray, Sampling], jnp.ndarray]
+Loss = Callable[[TabledPlans, TableParams, jnp.ndarray, Sampling], jnp.ndarray]  # (env, params, key, options) -> loss
 fixed = jax.lax.stop_gradient
 
 
@@ -51,7 +52,13 @@ def visit(env: TabledPlans, params: TableParams, key: jnp.ndarray, options: Samp
     start = choose(forward, roots, env.plans(number, roots.context))
     behave = behaviour(env, env.network, fixed(params), Exploration(epsilon=options.epsilon))
     walked = sample_trajectories(env, behave, noise_of(env, k_noise, 2 * half), start, forward)
-    return Visit(walked.states, evaluate(env, env.network, params, walked), env.log_reward(walked.states))
+    return revisit(env, params, walked)
+
+
+def revisit(env: TabledPlans, params: TableParams, walked: Trajectory) -> Visit:
+    """Trajectories evaluated under `params`."""
+    path, states = evaluate(env, env.network, params, walked), walked.states
+    return Visit(states, path, env.log_reward(states), env.value(params.potential, states))
 
 
 def closed(log_flow: jnp.ndarray, seen: Visit) -> tuple[jnp.ndarray, jnp.ndarray]:
@@ -76,73 +83,77 @@ def _subtb(potential, length, options):
     return losses.subtb(potential, losses.is_present(potential, length), options.lam)[0]
 
 
-def tb(env, params, key, options) -> jnp.ndarray:
+def tb(env, seen, key, options) -> jnp.ndarray:
     """TB in head form: the flow at the root is log Z(c), other flows play no part."""
-    return losses.trajectory_balance(*closed((seen := visit(env, params, key, options)).path.log_flow, seen))[0]
+    return losses.trajectory_balance(*closed(seen.path.log_flow, seen))[0]
 
 
-def tb_stop(env, params, key, options) -> jnp.ndarray:
+def tb_stop(env, seen, key, options) -> jnp.ndarray:
     """TB between the root and the end of each trajectory, both flows read off the stop probability."""
-    seen = visit(env, params, key, options)
     return losses.trajectory_balance(stopped(seen), seen.path.length)[0]
 
 
-def vargrad(env, params, key, options) -> jnp.ndarray:
+def vargrad(env, seen, key, options) -> jnp.ndarray:
     """VarGrad-TB: log Z(c) estimated from the batch."""
-    seen = visit(env, params, key, options)
-    terminal = losses.terminal_potential(seen.path.log_pf, seen.path.log_pb, seen.path.stop_at_end, seen.log_reward_end)
+    path = seen.path
+    terminal = losses.terminal_potential(path.log_pf, path.log_pb, path.stop_at_end, seen.log_reward_end)
     return losses.log_partition_variance(terminal, seen.states.context[:, 0], env.contexts)[0]
 
 
-def db(env, params, key, options) -> jnp.ndarray:
+def db(env, seen, key, options) -> jnp.ndarray:
     """DB in head form, the STOP edge included."""
-    seen = visit(env, params, key, options)
     return losses.detailed_balance(*closed(seen.path.log_flow, seen))[0]
 
 
-def modified_db(env, params, key, options) -> jnp.ndarray:
+def modified_db(env, seen, key, options) -> jnp.ndarray:
     """Modified DB: no flow is learned."""
-    seen = visit(env, params, key, options)
     path = seen.path
     return losses.modified_detailed_balance(seen.log_reward, path.log_stop, path.log_pf, path.log_pb, path.length)[0]
 
 
-def subtb(env, params, key, options) -> jnp.ndarray:
+def subtb(env, seen, key, options) -> jnp.ndarray:
     """SubTB(lambda) in head form."""
-    seen = visit(env, params, key, options)
     return _subtb(*closed(seen.path.log_flow, seen), options)
 
 
-def subtb_stop(env, params, key, options) -> jnp.ndarray:
+def subtb_stop(env, seen, key, options) -> jnp.ndarray:
     """SubTB(lambda) in stop form: the default of the agent."""
-    seen = visit(env, params, key, options)
     return _subtb(stopped(seen), seen.path.length, options)
 
 
-def fl_db(env, params, key, options) -> jnp.ndarray:
+def fl_db(env, seen, key, options) -> jnp.ndarray:
     """Forward-looking DB with a head for log F~, anchored by the terminal node."""
-    seen = visit(env, params, key, options)
     return losses.detailed_balance(*closed(tilted(seen), seen))[0]
 
 
-def fl_subtb(env, params, key, options) -> jnp.ndarray:
+def fl_subtb(env, seen, key, options) -> jnp.ndarray:
     """Forward-looking SubTB(lambda) with a head for log F~, anchored by the terminal node."""
-    seen = visit(env, params, key, options)
     return _subtb(*closed(tilted(seen), seen), options)
 
 
-def led(env, params, key, options) -> jnp.ndarray:
+def led(env, seen, key, options) -> jnp.ndarray:
     """SubTB on a learned log R of partial plans; the terminal rewards alone are given.
 
     phi(z -> z') is a difference of a potential: then what is learned is a function of the plan, not of the way to it, as it
     must be where every plan can stop.
     """
-    k_visit, k_keep = jax.random.split(key)
-    seen = visit(env, params, k_visit, options)
-    phi = jnp.diff(env.value(params.potential, seen.states), axis=-1)
-    learn, _ = decomposition.decomposition_loss(k_keep, phi, seen.path.length, seen.log_reward_end, options.keep)
+    phi = jnp.diff(seen.potential, axis=-1)
+    learn, _ = decomposition.decomposition_loss(key, phi, seen.path.length, seen.log_reward_end, options.keep)
     partial = decomposition.partial_log_reward(phi, seen.path.length)
     return learn + _subtb(*closed(losses.forward_looking_flow(partial, seen.path.log_flow), seen), options)
+
+
+OF_TRAJECTORIES = {
+    "TB": tb, "TB, stop form": tb_stop, "VarGrad-TB": vargrad, "DB": db, "modified DB": modified_db, "SubTB": subtb,
+    "SubTB, stop form": subtb_stop, "FL-DB": fl_db, "FL-SubTB": fl_subtb, "LED-SubTB": led}
+
+
+def _of_trajectories(loss) -> Loss:
+    def visited(env, params, key, options):
+        k_visit, k_loss = jax.random.split(key)
+        return loss(env, visit(env, params, k_visit, options), k_loss, options)
+
+    return visited
 
 
 def back_and_forth(env, params, key, options) -> jnp.ndarray:
@@ -167,20 +178,22 @@ def sleep(env, params, key, options) -> jnp.ndarray:
 
 
 LOSSES: dict[str, Loss] = {
-    "TB": tb, "TB, stop form": tb_stop, "VarGrad-TB": vargrad, "DB": db, "modified DB": modified_db, "SubTB": subtb,
-    "SubTB, stop form": subtb_stop, "FL-DB": fl_db, "FL-SubTB": fl_subtb, "LED-SubTB": led, "back-and-forth": back_and_forth,
-    "sleep": sleep,
-}
+    **{name: _of_trajectories(loss) for name, loss in OF_TRAJECTORIES.items()},
+    "back-and-forth": back_and_forth, "sleep": sleep}
 
 
 def log_partition(name: str, env: TabledPlans, params: TableParams) -> np.ndarray:
-    """log Z [contexts] as each loss knows it: its flow at the root, or what the root's stop probability says."""
+    """log Z [contexts] as each loss knows it: its flow at the root, in stop form log R - log P_F(STOP) there; of losses
+    without a flow, the mean log weight of forward trajectories (the ELBO)."""
     reward, flow = (np.asarray(x, np.float64)[:, 0] for x in (env.log_rewards, params.log_flow))
     if name in ("TB", "DB", "SubTB", "LED-SubTB"):  # the learned log R of the root is zero
         return flow
     if name in ("FL-DB", "FL-SubTB"):
         return reward + flow
-    return reward - env.edge_log_probs(params)[2][:, 0]
+    log_pf, log_pb, log_stop = env.edge_log_probs(params)
+    if name in ("VarGrad-TB", "back-and-forth", "sleep"):
+        return elbo(env.graph.parent, env.graph.child, log_pf, log_pb, log_stop, env.log_rewards)
+    return reward - log_stop[:, 0]
 
 
 def exact_log_partition(env: TabledPlans) -> np.ndarray:

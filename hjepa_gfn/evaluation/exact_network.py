@@ -1,4 +1,4 @@
-"""The agent's real network on every plan of an enumerable family: its policies in float64, and the sampler's stationary error."""
+"""The agent's real network on every plan of an enumerable family: its policies in float64, the sampler's stationary error."""
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,8 @@ from hjepa_gfn.objectives.policies import vocabulary_index
 from hjepa_gfn.plans import EXPAND, PlanSpec, root_plan, site_index
 from hjepa_gfn.plans.enumeration import PlanGraph
 
-SIZES = NetworkSizes(width=16, heads=2, mlp=16, layers=2, context_layers=1, queries=2, text_vocab=8, text_length=6, num_actions=3)
+SIZES = NetworkSizes(
+    width=16, heads=2, mlp=16, layers=2, context_layers=1, queries=2, text_vocab=8, text_length=6, num_actions=3)
 SCHEDULES: dict[str, tuple[Schedule, int]] = {  # with the number of the move
     "uniform": (Uniform(), 0), "geometric 0.5": (Geometric(0.5), 0), "fixed 2": (Fixed(2), 0),
     "halving, move 0": (Halving(0.1), 0), "halving, move 1": (Halving(0.1), 1)}
@@ -88,7 +89,9 @@ def network_policy(
     return GraphPolicy(ahead - out[:, parent], back - into[:, graph.child], logits.log_stop - out)
 
 
-def stationary_errors(spec: PlanSpec, graph: PlanGraph, tables: Tables, log_rewards: np.ndarray, seed: int = 0) -> dict[str, float]:
+def stationary_errors(
+    spec: PlanSpec, graph: PlanGraph, tables: Tables, log_rewards: np.ndarray, seed: int = 0
+) -> dict[str, float]:
     """max |pi T - pi| of each schedule, the worst over contexts, for prior and posterior of a random network.
 
     log_rewards [contexts, Z]; every second context is the posterior's.

@@ -66,15 +66,15 @@ def autocorrelation(series: np.ndarray) -> np.ndarray:
 
 
 def integrated_autocorrelation_time(series: np.ndarray, window: float = 5.0) -> float:
-    """tau = 1 + 2 sum_{t=1}^{W} rho(t), W the smallest with W >= window * tau(W) (Sokal 1997), in moves.
+    """tau = 1 + 2 sum_{t=1}^{W} rho(t), W the smallest with W >= window * max(tau(W), 1) (Sokal 1997), in moves.
 
     series: [chains, N] or [N] of one observable. A mean over n moves varies like one over n / tau independent draws. A series
-    that never changes has tau = N. Trust it where N is at least some 50 tau.
+    that never changes, or for which no W is large enough, has tau = N. Trust it where N is at least some 50 tau.
     """
     rho = autocorrelation(series)
     tau = 2.0 * np.cumsum(rho) - 1.0
-    enough = np.arange(len(rho)) >= window * tau
-    return float(tau[np.argmax(enough)] if enough.any() else max(tau[-1], len(rho)))
+    enough = np.arange(len(rho)) >= window * np.maximum(tau, 1.0)
+    return float(tau[np.argmax(enough)] if enough.any() else len(rho))
 
 
 def effective_sample_size(series: np.ndarray, window: float = 5.0) -> float:
