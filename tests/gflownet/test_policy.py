@@ -106,17 +106,16 @@ def test_choices_follow_the_tempered_and_mixed_policy(explore):
     np.testing.assert_allclose(np.bincount(choice.undo, minlength=2) / n, np.exp(said.undo[0]), atol=5 * np.sqrt(0.25 / n))
 
 
-def graph_policy(env, params, **masks):
+def graph_policy(env, params, change_mask=lambda mask: mask):
     """log P_F [contexts, E] and log P_F(STOP) [contexts, Z] of every plan, as `log_probs` gives them."""
     graph, rows = env.graph, len(env.graph.plans.num_edits)
     number, context = jnp.tile(jnp.arange(rows), env.contexts), jnp.repeat(jnp.arange(env.contexts), rows)
 
-    class Masked:
-        forward_mask, stop_mask, backward_mask = env.forward_mask, env.stop_mask, env.backward_mask
+    class Changed:
+        forward_mask = staticmethod(lambda s: change_mask(env.forward_mask(s)))
+        stop_mask, backward_mask = env.stop_mask, env.backward_mask
 
-    for name, change in masks.items():
-        setattr(Masked, name, staticmethod(lambda s, f=change, m=getattr(env, name): f(m(s))))
-    run = jax.jit(lambda p, s: log_probs(Masked, env.network(p, env.features(s)), s))
+    run = jax.jit(lambda p, s: log_probs(Changed, env.network(p, env.features(s)), s))
     found = jax.tree.map(lambda x: np.asarray(x, np.float64).reshape(env.contexts, rows, *x.shape[1:]),
                          run(params, env.plans(number, context)))
     action = graph.site * env.codes + graph.code
@@ -133,5 +132,5 @@ def test_mutation_a_shifted_mask_misses_the_distribution():
     env = tabled.family()
     params = tabled.balanced(env, tabled.random_params(env))
     assert distance(env, *graph_policy(env, params)).max() < 1e-5
-    shifted = graph_policy(env, params, forward_mask=lambda m: jnp.roll(m, 1, axis=-1))
+    shifted = graph_policy(env, params, lambda mask: jnp.roll(mask, 1, axis=-1))
     assert distance(env, *shifted).min() > 0.05
