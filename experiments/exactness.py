@@ -49,7 +49,7 @@ QUICK = Setting(PlanSpec((2, 2), (2, 2), capacity=4, max_edits=3), seeds=1, cont
 
 
 def run(setting: Setting, names: tuple[str, ...] = tuple(LOSSES)) -> dict[str, Any]:
-    """Trains and measures; prints a line a loss as it comes. Returns the report."""
+    """Trains and measures; prints a line a loss as it comes. Returns the report (`figures`: of every seed and context)."""
     began = time.time()
     env = tabled_plans(setting.spec)
     nodes = len(env.graph.plans.num_edits)
@@ -59,10 +59,11 @@ def run(setting: Setting, names: tuple[str, ...] = tuple(LOSSES)) -> dict[str, A
           f"log R ~ N(0, 1); Adam at {setting.rate}, to zero as a cosine; trajectories: half forward (epsilon "
           f"{setting.sampling.epsilon}), half backward from uniformly drawn plans\n", flush=True)
     print(f"  {'mean and worst of':17s}" + "".join(f"{title:>20s}" for title in COLUMNS.values()) + f"{'settings':>24s}")
-    table = {}
+    table, figures = {}, {}
     for name in names:
         training = setting.of(name)
-        table[name] = summary(measure(name, env, train(name, env, training)))
+        found = measure(name, env, train(name, env, training))
+        table[name], figures[name] = summary(found), {k: v.tolist() for k, v in found.items()}
         cells = "".join(f"{table[name][c]['mean']:10.5f}{table[name][c]['worst']:10.5f}" for c in COLUMNS)
         batch = "all plans" if name == "sleep" else f"{2 * training.sampling.rows} rows a context"
         print(f"  {name:17s}{cells}    {training.steps} steps, {batch}", flush=True)
@@ -77,7 +78,7 @@ def run(setting: Setting, names: tuple[str, ...] = tuple(LOSSES)) -> dict[str, A
     print(f"  bars: worst total variation <= {BARS['total_variation']}, stationary error <= {BARS['stationary_error']}: "
           f"{verdict}  ({seconds} s)")
     return {"setting": dataclasses.asdict(setting), "plans": nodes, "edges": len(env.graph.parent), "losses": table,
-            "stationary_error": stationary, "bars": BARS, "missed": missed, "seconds": seconds}
+            "figures": figures, "stationary_error": stationary, "bars": BARS, "missed": missed, "seconds": seconds}
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import graded  # noqa: E402
+import tabled  # noqa: E402
 
 from hjepa_gfn.gflownet import exact, exact_moves, mcmc  # noqa: E402
 from hjepa_gfn.gflownet.exact import normalise, terminal_log_probs, total_variation  # noqa: E402
@@ -167,15 +168,29 @@ def test_the_matrix_is_the_sum_over_paths_written_out():
     np.testing.assert_allclose(transitions(graph, schedule)[0], expected, atol=1e-12)
 
 
-def test_mutation_a_ratio_without_k_is_not_stationary():
-    def careless(move):
-        zero = jnp.zeros_like(move.log_k)
-        return mcmc.log_accept_ratio(move._replace(log_k=zero, log_k_reverse=zero))
+def without_k(move):
+    zero = jnp.zeros_like(move.log_k)
+    return mcmc.log_accept_ratio(move._replace(log_k=zero, log_k_reverse=zero))
 
+
+def test_mutation_a_ratio_without_k_is_not_stationary():
     graph = graded.make(4)
     for schedule in (Uniform(), Geometric(0.4)):
-        matrix, _ = transitions(graph, schedule, log_ratio=careless)
+        matrix, _ = transitions(graph, schedule, log_ratio=without_k)
         assert exact_moves.stationary_error(matrix, graph.log_r) > 1e-3
+
+
+def test_on_plan_trees_the_sampler_is_stationary_and_without_k_it_is_not():
+    env = tabled.family()
+    log_pf, log_pb, log_stop = (x[0] for x in env.edge_log_probs(tabled.random_params(env)))
+    log_r = np.asarray(env.log_rewards, np.float64)[0]
+    paths = exact_moves.every_path(env.graph.parent, env.graph.child, log_pf, log_pb, log_stop)
+    assert len(paths.start) == 883
+    depth = env.graph.plans.num_edits
+    matrix, unnormalised = exact_moves.transition_matrix(paths, depth, log_r, Geometric(0.4))
+    assert unnormalised < 1e-12 and exact_moves.stationary_error(matrix, log_r) < 1e-12
+    matrix, _ = exact_moves.transition_matrix(paths, depth, log_r, Geometric(0.4), log_ratio=without_k)
+    assert exact_moves.stationary_error(matrix, log_r) > 1e-3
 
 
 def test_policies_that_do_not_sum_to_one_are_noticed():
