@@ -45,7 +45,7 @@ class Setting:
         return Training(dict(self.more_steps).get(loss, self.steps), self.rate, self.sampling)
 
 
-QUICK = Setting(PlanSpec((2, 2), (2, 2), capacity=4, max_edits=3), seeds=1, contexts=2, steps=1000)
+QUICK = Setting(PlanSpec((2, 2), (2, 2), capacity=4, max_edits=3), seeds=1, contexts=2, steps=1500)
 
 
 def run(setting: Setting, names: tuple[str, ...] = tuple(LOSSES)) -> dict[str, Any]:
