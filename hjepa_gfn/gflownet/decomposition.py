@@ -1,4 +1,4 @@
-"""LED-GFlowNet (Jang et al. 2024): where R has no form on partial states, learn one, phi(z -> z'), for forward-looking losses."""
+"""LED-GFlowNet (Jang et al. 2024): where R has no form on partial states, forward-looking losses learn one, phi(z -> z')."""
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,8 @@ def decomposition_loss(
 ) -> tuple[jnp.ndarray, Metrics]:
     """L = mean_B ( log R(z_n) / n - sum_t m_t phi_t / sum_t m_t )^2,   m_t ~ Bernoulli(keep)  (Jang et al. 2024, eq. 8).
 
-    The dropout mask m spreads the reward evenly over the edges. Shapes: phi [B, T] of each edge, length int32 [B] >= 1 (an empty
-    trajectory counts nothing), log_reward [B].
+    The dropout mask m spreads the reward evenly over the edges. Shapes: phi [B, T] of each edge, length int32 [B] >= 1 (an
+    empty trajectory counts nothing), log_reward [B].
     """
     chex.assert_equal_shape([length, log_reward])
     edge = jnp.arange(phi.shape[1]) < length[:, None]
@@ -25,12 +25,14 @@ def decomposition_loss(
     return loss, {"residual_rms": jnp.sqrt(jax.lax.stop_gradient(loss))}
 
 
-def partial_log_reward(phi: jnp.ndarray, length: jnp.ndarray, log_reward: jnp.ndarray) -> jnp.ndarray:
-    """The learned log R of every state on a trajectory, sum_{k<t} phi_k, no gradient: [B, T+1].
+def partial_log_reward(phi: jnp.ndarray, length: jnp.ndarray) -> jnp.ndarray:
+    """The learned log R of every state on a trajectory, sum_{k<t} phi_k, no gradient: [B, T+1]; zero at the root.
 
-    The last state has the true log R (so that the terminal condition stays exact while phi is being learned).
+    Use it in `losses.forward_looking_flow` and close trajectories with `losses.with_terminal` and the true log R: the STOP
+    edge then carries what phi has not learned. (Put in place of the last state's sum, the true log R would give a state two
+    flows, one where trajectories stop in it and another where they pass through.) Where every state can stop, the result is
+    exact if the sums do not depend on the way to a state, as with phi(z -> z') = psi(z') - psi(z).
     """
     edge = jnp.arange(phi.shape[1]) < length[:, None]
     run = jnp.cumsum(jnp.where(edge, jax.lax.stop_gradient(phi), 0.0), axis=-1)
-    run = jnp.concatenate([jnp.zeros_like(run[:, :1]), run], axis=-1)
-    return jnp.where(jnp.arange(run.shape[1]) == length[:, None], log_reward[:, None], run)
+    return jnp.concatenate([jnp.zeros_like(run[:, :1]), run], axis=-1)

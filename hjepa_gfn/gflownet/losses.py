@@ -1,16 +1,16 @@
 """GFlowNet losses over padded trajectories, as functions of log flows and log policies only.
 
-Conventions: a trajectory visits states t = 0..n (n <= T), `length` = n, and STOPs in z_n, which leads to the terminal copy of z_n
-with P_B = 1. `log_flow` [B, T+1] holds log F(z_t), `log_pf` [B, T] the forward policy at (z_t -> z_{t+1}), `log_pb` [B, T] the
-backward policy of the same labelled edge, `log_stop` log P_F(STOP|z). Entries past n are ignored. All losses are written on the
-*potential*
+Conventions: a trajectory visits states t = 0..n (n <= T), `length` = n, and STOPs in z_n, which leads to the terminal copy of
+z_n with P_B = 1. `log_flow` [B, T+1] holds log F(z_t), `log_pf` [B, T] the forward policy at (z_t -> z_{t+1}), `log_pb` [B, T]
+the backward policy of the same labelled edge, `log_stop` log P_F(STOP|z). Entries past n are ignored. All losses are written on
+the *potential*
 
     a_t = log F(z_t) - sum_{k<t} (log P_F - log P_B),
 
 for which the residual of the sub-trajectory i..j is a_i - a_j. There are two forms of it:
 
     stop form   every state can STOP, so the flow is read off the reward, log F(z) = log R(z) - log P_F(STOP|z) (`stop_flow`):
-                no flow network, forward-looking by construction (Pan et al. 2023), and no terminal node: a_0..a_n balance alone;
+                no flow network, forward-looking by construction (Pan et al. 2023), no terminal node: a_0..a_n balance alone;
     head form   log F is a network's (or F~ with the reward of partial states, `forward_looking_flow`), and the terminal copy
                 closes the trajectory as node n+1 (`with_terminal`): that anchors log F~(terminal) = 0.
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from hjepa_gfn.gflownet import mcmc
 from hjepa_gfn.gflownet.rollout import Trajectory
+from hjepa_gfn.gflownet.schedules import Schedule, Uniform
 from hjepa_gfn.models.agent_network import Context
 from hjepa_gfn.objectives.policies import evaluate, log_prob_of_path, sample_paths
 from hjepa_gfn.objectives.system import Params, System
@@ -15,29 +16,28 @@ from hjepa_gfn.plans import Plan
 def back_and_forth(
     system: System, params: Params, key: jnp.ndarray, plan: Plan, context: Context,
     log_reward: Callable[[Plan], jnp.ndarray], text: jnp.ndarray | None = None,
+    schedule: Schedule = Uniform(), step: jnp.ndarray | int = 0,  # noqa: B008 (immutable)
 ) -> tuple[Plan, jnp.ndarray, jnp.ndarray]:
-    """K ~ Uniform{0..n} edits back with P_B, forward with P_F until STOP, accepted as in `gflownet.mcmc`.
+    """K ~ q(K|n, step) edits back with P_B, forward with P_F until STOP, accepted as in `gflownet.mcmc`.
 
     Args:
       plan: [B], the first R rows read text int32 [R, X]; log_reward: plans [B, 2] -> log R [B, 2].
     Returns: (plans [B] after the test, accepted bool [B], log R [B, 2] of (old, proposed)).
     """
-    k_steps, k_back, k_forth, k_accept = jax.random.split(key, 4)
-    batch = plan.batch_shape[0]
-    ahead = jnp.ones(batch, bool)
-    steps = mcmc.draw_k(k_steps, plan.num_edits)
-    back = sample_paths(system, params, k_back, plan, ~ahead, context, text, steps)
-    forth = sample_paths(system, params, k_forth, back.first, ahead, context, text)
-    new = forth.final
-    along_back, along_forth = _evaluate_both(system, params, back, forth, context, text)
-    rewards = log_reward(jax.tree.map(lambda a, b: jnp.stack([a, b], axis=1), plan, new))
-    move = mcmc.Move(
-        log_reward_old=rewards[:, 0], log_reward_new=rewards[:, 1],
-        log_back=along_back.backward.sum(-1), log_forth=log_prob_of_path(along_forth, forth),
-        log_back_reverse=along_forth.backward.sum(-1), log_forth_reverse=log_prob_of_path(along_back, back),
-        log_k=mcmc.log_k_prob(plan.num_edits), log_k_reverse=mcmc.log_k_prob(new.num_edits))
-    kept, accepted = mcmc.accept(k_accept, move, new, plan)
-    return kept, accepted, rewards
+    def sample(key, start, forward, steps):
+        return sample_paths(system, params, key, start, forward, context, text, steps)
+
+    def evaluate_both(back, forth):
+        pair = zip(_evaluate_both(system, params, back, forth, context, text), (back, forth), strict=True)
+        return tuple((path.backward.sum(-1), log_prob_of_path(path, trajectory)) for path, trajectory in pair)
+
+    def rewards(old, new):
+        both = log_reward(jax.tree.map(lambda a, b: jnp.stack([a, b], axis=1), old, new))
+        return both[:, 0], both[:, 1]
+
+    walker = mcmc.Walker(lambda plans: plans.num_edits, sample, evaluate_both, rewards)
+    kept, accepted, _, move = mcmc.back_and_forth(key, walker, plan, schedule, step)
+    return kept, accepted, jnp.stack([move.log_reward_old, move.log_reward_new], axis=1)
 
 
 def _evaluate_both(system, params, back, forth, context, text):

@@ -46,14 +46,15 @@ def at_end(values: jnp.ndarray, trajectory: Trajectory) -> jnp.ndarray:
 
 
 def sample_paths(
-    system: System, params: Params, key: jnp.ndarray, start: Plan, forward: jnp.ndarray, context: Context,
+    system: System, params: Params, key: jnp.ndarray, start: Plan, forward: jnp.ndarray | bool, context: Context,
     text: jnp.ndarray | None = None, steps: jnp.ndarray | None = None,
     explore: Exploration = Exploration(),  # noqa: B008 (immutable)
 ) -> Trajectory:
     """Samples one trajectory per row of `start` [B], in forward order.
 
-    Rows with `forward` bool [B] edit with P_F until STOP; the others undo `steps` int32 [B] edits (default: all) with P_B, so
-    their last state is `start`. Both directions share one scan: T passes of the network whatever the mix.
+    Rows with `forward` bool [B] (or one bool for all) edit with P_F until STOP; the others undo `steps` int32 [B] edits
+    (default: all) with P_B, so their last state is `start`. Both directions share one scan: T passes of the network whatever
+    the mix.
     """
     spec, readers = system.spec, num_readers(text)
 

@@ -1,11 +1,19 @@
 """Losses against float64 double loops that follow the equations literally."""
 
+import functools
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hjepa_gfn.gflownet import losses
+sys.path.insert(0, str(Path(__file__).parent))
+import tabled  # noqa: E402
+
+from hjepa_gfn.evaluation import exact_losses  # noqa: E402
+from hjepa_gfn.gflownet import exact, losses, mcmc  # noqa: E402
 
 B, T = 7, 9
 LENGTH = np.array([9, 0, 1, 5, 3, 8, 2])
@@ -132,3 +140,216 @@ def test_flow_is_reward_over_stop_probability():
     reward, stop = np.array([1.0, -2.0]), np.log([0.25, 0.5])
     flow = losses.stop_flow(jnp.asarray(reward), jnp.asarray(stop))
     np.testing.assert_allclose(np.exp(flow), np.exp(reward) / [0.25, 0.5], rtol=1e-6)
+
+
+# --- head form, conditional and Z-free losses -----------------------------------------------------------------------
+
+
+def stops_and_rewards(seed):
+    """(log P_F(STOP) [B, T+1], log R [B, T+1])."""
+    rng = np.random.default_rng(seed)
+    return -rng.exponential(1, (B, T + 1)), rng.normal(size=(B, T + 1)) * 2
+
+
+def at_end(x):
+    return x[np.arange(B), LENGTH]
+
+
+def test_the_terminal_node_closes_each_trajectory():
+    (flow, pf, pb), (stop, reward) = trajectories(9), stops_and_rewards(9)
+    terminal = losses.terminal_potential(*map(jnp.asarray, (pf, pb, at_end(stop), at_end(reward))))
+    expected = [reward[b, n] - sum(pf[b, k] - pb[b, k] for k in range(n)) - stop[b, n] for b, n in enumerate(LENGTH)]
+    np.testing.assert_allclose(terminal, expected, atol=2e-5)
+    a, length = losses.with_terminal(jnp.asarray(flow), terminal, jnp.asarray(LENGTH))
+    assert a.shape == (B, T + 2) and length.tolist() == (LENGTH + 1).tolist()
+    for b, n in enumerate(LENGTH):
+        np.testing.assert_allclose(a[b, : n + 1], flow[b, : n + 1], rtol=1e-6)
+        np.testing.assert_allclose(a[b, n + 1], expected[b], atol=2e-5)
+    assert np.asarray(losses.is_present(a, length)).sum(1).tolist() == (LENGTH + 2).tolist()
+
+
+def reference_head(flow, pf, pb, stop, reward, squares):
+    """Sums `squares(list of (log F, its edge's log P_F - log P_B))` literally: nodes 0..n and the terminal one, F = R there."""
+    rows = []
+    for b, n in enumerate(LENGTH):
+        nodes = [*flow[b, : n + 1], reward[b, n]]
+        edges = [*(pf[b, :n] - pb[b, :n]), stop[b, n]]  # the STOP edge has P_B = 1
+        rows.append(squares(nodes, edges))
+    return rows
+
+
+def test_tb_db_and_subtb_in_head_form_are_the_equations_of_the_papers():
+    (flow, pf, pb), (stop, reward) = trajectories(10), stops_and_rewards(10)
+    a = losses.balance_potential(*map(jnp.asarray, (flow, pf, pb)))
+    terminal = losses.terminal_potential(*map(jnp.asarray, (pf, pb, at_end(stop), at_end(reward))))
+    a, length = losses.with_terminal(a, terminal, jnp.asarray(LENGTH))
+    rows = functools.partial(reference_head, flow, pf, pb, stop, reward)
+
+    # Malkin et al. 2022, eq. 14: (log Z + sum log P_F - log R - sum log P_B)^2
+    tb = np.mean(rows(lambda nodes, edges: (nodes[0] + sum(edges) - nodes[-1]) ** 2))
+    np.testing.assert_allclose(losses.trajectory_balance(a, length)[0], tb, rtol=1e-5)
+    # DB: (log F(s) + log P_F - log F(s') - log P_B)^2 over all edges
+    db = np.concatenate(rows(lambda f, e: [(f[t] + e[t] - f[t + 1]) ** 2 for t in range(len(e))]))
+    np.testing.assert_allclose(losses.detailed_balance(a, length)[0], db.mean(), rtol=1e-5)
+
+    # Madan et al. 2022, eq. 10
+    def weighted(f, e, lam=0.8):
+        pairs = [(i, j) for i in range(len(f)) for j in range(i + 1, len(f))]
+        squares = [lam ** (j - i) * (f[i] + sum(e[i:j]) - f[j]) ** 2 for i, j in pairs]
+        return sum(squares) / sum(lam ** (j - i) for i, j in pairs)
+
+    np.testing.assert_allclose(
+        losses.subtb(a, losses.is_present(a, length), 0.8)[0], np.mean(rows(weighted)), rtol=1e-5)
+
+
+def test_modified_db_is_the_equation_of_deleu():
+    (_, pf, pb), (stop, reward) = trajectories(11), stops_and_rewards(11)
+    squares = [(reward[b, t + 1] + pb[b, t] + stop[b, t] - reward[b, t] - pf[b, t] - stop[b, t + 1]) ** 2
+               for b in range(B) for t in range(LENGTH[b])]
+    found = losses.modified_detailed_balance(*map(jnp.asarray, (reward, stop, pf, pb, LENGTH)))[0]
+    np.testing.assert_allclose(found, np.mean(squares), rtol=1e-5)
+
+
+def test_vargrad_is_the_variance_within_each_context():
+    rng = np.random.default_rng(12)
+    a, context = rng.normal(size=12) * 3 - 50, np.array([0, 1, 1, 0, 3, 0, 1, 0, 0, 1, 1, 0])
+    means = {c: a[context == c].mean() for c in set(context)}
+    expected = np.mean([(x - means[c]) ** 2 for x, c in zip(a, context)])
+    loss, info = losses.log_partition_variance(jnp.asarray(a), jnp.asarray(context), 4)
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+    np.testing.assert_allclose(info["log_z"], [means[0], means[1], 0.0, means[3]], rtol=1e-5)
+    # the gradient is that of TB with log Z at its best value, held fixed
+    grad = jax.grad(lambda x: losses.log_partition_variance(x, jnp.asarray(context), 4)[0])(jnp.asarray(a))
+    np.testing.assert_allclose(grad, [2 * (x - means[c]) / 12 for x, c in zip(a, context)], atol=1e-5)
+
+
+def test_forward_looking_increments_enter_each_edge():
+    """Pan et al. 2023: log F~(s) + log P_F = log F~(s') + log P_B + log R(s') - log R(s)."""
+    (tilde, pf, pb), (_, reward) = trajectories(13), stops_and_rewards(13)
+    flow = losses.forward_looking_flow(jnp.asarray(reward), jnp.asarray(tilde))
+    squares = [(tilde[b, t] + pf[b, t] - tilde[b, t + 1] - pb[b, t] - (reward[b, t + 1] - reward[b, t])) ** 2
+               for b in range(B) for t in range(LENGTH[b])]
+    a = losses.balance_potential(flow, jnp.asarray(pf), jnp.asarray(pb))
+    np.testing.assert_allclose(losses.detailed_balance(a, jnp.asarray(LENGTH))[0], np.mean(squares), rtol=1e-5)
+
+
+def test_back_and_forth_loss_is_the_squared_log_ratio_without_k():
+    rng = np.random.default_rng(14)
+    fields = {name: rng.normal(size=9) * 2 for name in mcmc.Move._fields}
+    f = fields
+    expected = np.mean([
+        (f["log_reward_old"][b] + f["log_back"][b] + f["log_forth"][b]
+         - f["log_reward_new"][b] - f["log_back_reverse"][b] - f["log_forth_reverse"][b]) ** 2 for b in range(9)])
+    loss, info = mcmc.back_and_forth_loss(mcmc.Move(**{k: jnp.asarray(v) for k, v in fields.items()}))
+    np.testing.assert_allclose([loss, info["residual_rms"] ** 2], expected, rtol=1e-5)
+
+
+# --- every loss on enumerated plans ---------------------------------------------------------------------------------
+
+OPTIONS = exact_losses.Sampling(rows=24, epsilon=0.3)
+
+
+@functools.cache
+def visits():
+    """{policies: trajectories of them, evaluated}: balanced, random, and balanced with P_B over unique parents."""
+    env = tabled.family()
+    params = tabled.random_params(env)
+    sample = jax.jit(lambda p: exact_losses.visit(env, p, jax.random.key(5), OPTIONS))
+    log_pb = tabled.unique_parents(env.graph)
+    undo = jnp.asarray(np.broadcast_to(np.append(log_pb, 0.0), params.undo.shape), jnp.float32)
+    wrong = tabled.balanced(env, params._replace(undo=undo), log_pb)
+    return {"balanced": (tabled.balanced(env, params), sample(tabled.balanced(env, params))),
+            "random": (params, sample(params)), "unique parents": (wrong, sample(wrong))}
+
+
+def suited(name, env, seen):
+    """The flow head of a balanced policy as each loss reads it: F, F~ = F / R, or F over the learned reward."""
+    if name.startswith("FL"):
+        return seen._replace(path=seen.path._replace(log_flow=seen.path.log_flow - seen.log_reward))
+    if name.startswith("LED"):
+        learned = seen.potential - seen.potential[:, :1]
+        return seen._replace(path=seen.path._replace(log_flow=seen.path.log_flow - learned))
+    return seen
+
+
+def value_and_gradient(name, env, seen):
+    """The loss, and its gradient to the log probabilities of the forward policy."""
+    def loss(log_pf, log_stop):
+        path = seen.path._replace(log_pf=log_pf, log_stop=log_stop)
+        options = OPTIONS._replace(keep=1.0)
+        total = exact_losses.OF_TRAJECTORIES[name](env, seen._replace(path=path), jax.random.key(0), options)
+        if name.startswith("LED"):  # less what is not balance: the fit of the learned reward
+            total -= fit(seen)
+        return total
+
+    return jax.jit(jax.value_and_grad(loss, (0, 1)))(seen.path.log_pf, seen.path.log_stop)
+
+
+def fit(seen):
+    from hjepa_gfn.gflownet.decomposition import decomposition_loss
+
+    phi = jnp.diff(seen.potential, axis=-1)
+    return decomposition_loss(jax.random.key(0), phi, seen.path.length, seen.log_reward_end, 1.0)[0]
+
+
+@pytest.mark.parametrize("name", exact_losses.OF_TRAJECTORIES)
+def test_every_loss_is_zero_at_exact_flows_and_pulls_elsewhere(name):
+    env = tabled.family()
+    seen = suited(name, env, visits()["balanced"][1])
+    loss, grads = value_and_gradient(name, env, seen)
+    assert 0 <= loss + 1e-6 < 1e-5 and max(np.abs(g).max() for g in grads) < 1e-4
+    loss, grads = value_and_gradient(name, env, visits()["random"][1])
+    assert loss > 0.05 and max(np.abs(g).max() for g in grads) > 1e-4
+
+
+def total_variation(env, params):
+    log_pf, _, log_stop = env.edge_log_probs(params)
+    found = exact.terminal_log_probs(env.graph.parent, env.graph.child, log_pf, log_stop)
+    return exact.total_variation(found, exact.normalise(np.asarray(env.log_rewards))[0])
+
+
+def test_mutation_pairing_over_unique_parents_is_wrong_although_the_loss_is_tiny():
+    """P_B over *different* parents, paired with labelled edges: balance holds on every trajectory, and P_F is not R/Z."""
+    env = tabled.family()
+    params, seen = visits()["unique parents"]
+    # `evaluate` has normalised over labels; the mistake is not to
+    total = np.zeros(len(env.graph.plans.num_edits))
+    np.add.at(total, env.graph.child, np.exp(tabled.unique_parents(env.graph)))
+    assert total.max() > 1.5, "there must be parallel edges"
+    log_total = jnp.log(jnp.asarray(np.broadcast_to(np.maximum(total, 1.0), env.log_rewards.shape), jnp.float32))
+    edge = jnp.arange(env.horizon) < seen.path.length[:, None]
+    log_pb = jnp.where(edge, seen.path.log_pb + env.value(log_total, seen.states)[:, 1:], 0.0)
+    mutated = seen._replace(path=seen.path._replace(log_pb=log_pb))
+    for name in ("TB", "DB", "SubTB, stop form"):
+        loss = functools.partial(exact_losses.OF_TRAJECTORIES[name], env)
+        assert loss(mutated, jax.random.key(0), OPTIONS) < 1e-8
+        assert loss(seen, jax.random.key(0), OPTIONS) > 1e-3, "with the right pairing the loss sees it"
+    assert total_variation(env, params).min() > 0.05
+    assert total_variation(env, visits()["balanced"][0]).max() < 1e-6
+
+
+def test_mutation_without_the_terminal_node_a_flow_head_balances_with_any_partition_function():
+    """log F~ that nothing anchors: stop probabilities of one half and flows to match have no residual; log Z is off by nats."""
+    env = tabled.family()
+    params, seen = visits()["balanced"]
+    graph, log_r = env.graph, np.asarray(env.log_rewards, np.float64)
+    back = env.edge_log_probs(params)[1]
+    leaf = np.bincount(graph.parent, minlength=log_r.shape[1]) == 0
+    flow, through = np.where(leaf, log_r + 3.0, -np.inf), np.zeros(back.shape)  # three nats too much at every leaf
+    for e in np.argsort(graph.child, kind="stable")[::-1]:
+        child, parent = graph.child[e], graph.parent[e]
+        through[:, e] = (flow[:, child] - np.log(0.5) * ~leaf[child]) + back[:, e]  # half of what arrives goes on
+        flow[:, parent] = np.logaddexp(flow[:, parent], through[:, e])
+    flow -= np.log(0.5) * ~leaf
+    action = np.concatenate([through - flow[:, graph.parent], np.zeros((len(flow), 1))], axis=1)
+    stop = np.where(leaf, 0.0, np.log(0.5)) + np.zeros(flow.shape)
+    params = params._replace(**{k: jnp.asarray(v, jnp.float32) for k, v in (
+        ("action", action), ("stop", stop), ("log_flow", flow - log_r))})
+    seen = jax.jit(lambda p: exact_losses.visit(env, p, jax.random.key(6), OPTIONS))(params)
+    path = seen.path
+    a = losses.balance_potential(exact_losses.tilted(seen), path.log_pf, path.log_pb)
+    assert losses.subtb(a, losses.is_present(a, path.length))[0] < 1e-8
+    assert np.abs(exact_losses.log_partition("FL-SubTB", env, params) - exact_losses.exact_log_partition(env)).min() > 1.0
+    assert total_variation(env, params).min() > 0.05
+    for name in ("FL-SubTB", "FL-DB"):
+        assert exact_losses.OF_TRAJECTORIES[name](env, seen, jax.random.key(0), OPTIONS) > 0.5

@@ -1,38 +1,139 @@
-"""The generic rollout, reversal in time and sampling by inverse distribution function."""
+"""Sampled trajectories on a small environment: legal, in forward order, the same with and without early exit, row by row."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from hjepa_gfn.gflownet.rollout import Trajectory, choose, reverse_in_time, rollout, sample_index
+from hjepa_gfn.gflownet.environments import Hypergrid
+from hjepa_gfn.gflownet.policy import Logits, behaviour, noise_of
+from hjepa_gfn.gflownet.rollout import Trajectory, choose, in_forward_order, sample_index, sample_trajectories
 
-
-def test_rollout_keeps_every_state_and_record_in_order():
-    noise = jnp.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])  # [T, B]
-    act = lambda n, s: ({"sum": s["sum"] + n, "log": s["log"] * 2}, {"before": s["sum"], "noise": n})
-    states, records = rollout(noise, {"sum": jnp.zeros(2), "log": jnp.ones((2, 2))}, act)
-    np.testing.assert_array_equal(states["sum"], [[0, 1, 3, 6], [0, 10, 30, 60]])
-    np.testing.assert_array_equal(states["log"][:, :, 0], [[1, 2, 4, 8]] * 2)
-    np.testing.assert_array_equal(records["before"], [[0, 1, 3], [0, 10, 30]])
-    np.testing.assert_array_equal(records["noise"], noise.T)
+ENV, ROWS = Hypergrid(dim=3, side=4), 40
 
 
-def test_reverse_in_time_turns_round_what_is_real_on_the_rows_asked_for():
+def network(params, x):
+    """Logits that differ from state to state; STOP now and then."""
+    mixed = jnp.sin(x @ params)
+    return Logits(mixed[..., :4] - jnp.array([0.0, 0.0, 0.0, 1.0]), mixed[..., 4:])
+
+
+PARAMS = jnp.asarray(np.random.default_rng(0).normal(size=(12, 7)) * 2)
+BEHAVE = behaviour(ENV, network, PARAMS)
+NOISE = noise_of(ENV, jax.random.key(1), ROWS)
+FORWARD = np.arange(ROWS) % 2 == 0
+ENDS = np.random.default_rng(1).integers(0, 4, (ROWS, 3)).astype(np.int32)
+STARTS = np.where(FORWARD[:, None], 0, ENDS)
+
+
+@functools.cache
+def walked(way, partly=False):
+    """Trajectories with forward=True from the root, False from ENDS, or both on different rows."""
+    start, forward = {"forth": (np.zeros_like(ENDS), True), "back": (ENDS, False), "both": (STARTS, jnp.asarray(FORWARD))}[way]
+    steps = jnp.asarray(ENDS.sum(-1) // 2) if partly else None
+    sample = jax.jit(lambda n: sample_trajectories(ENV, BEHAVE, n, jnp.asarray(start), forward, steps))
+    return jax.tree.map(np.asarray, sample(NOISE))
+
+
+@pytest.mark.parametrize("partly", [False, True])
+@pytest.mark.parametrize("way", ["forth", "back", "both"])
+def test_trajectories_are_legal_and_in_forward_order(way, partly):
+    path = walked(way, partly)
+    for b in range(ROWS):
+        n = path.length[b]
+        ahead = way == "forth" or (way == "both" and FORWARD[b])
+        for t in range(n):
+            moved = path.states[b, t].copy()
+            assert moved[path.action[b, t]] < 3
+            moved[path.action[b, t]] += 1
+            np.testing.assert_array_equal(path.states[b, t + 1], moved)
+            assert path.undo[b, t] == path.action[b, t]
+        assert (path.states[b, n:] == path.states[b, n]).all(), "past the end the last state is repeated"
+        if ahead:
+            assert not path.states[b, 0].any()
+        else:
+            np.testing.assert_array_equal(path.states[b, -1], ENDS[b])
+            assert n == (ENDS[b].sum() // 2 if partly else ENDS[b].sum())
+            assert partly or not path.states[b, 0].any()
+    assert len(set(path.length.tolist())) > 3
+
+
+@pytest.mark.parametrize("partly", [False, True])
+def test_both_directions_at_once_agree_row_by_row_with_each_alone(partly):
+    both = walked("both", partly)
+    for way, rows in (("forth", FORWARD), ("back", ~FORWARD)):
+        alone = walked(way, partly)
+        real = both.edge[rows]
+        np.testing.assert_array_equal(both.length[rows], alone.length[rows])
+        np.testing.assert_array_equal(both.states[rows], alone.states[rows])
+        for name in ("action", "undo"):
+            np.testing.assert_array_equal(getattr(both, name)[rows][real], getattr(alone, name)[rows][real])
+
+
+def reference(start, ahead):
+    """One row after the other, every step to the horizon: no early exit, no batch."""
+    decide = jax.jit(lambda noise, state: BEHAVE(noise, state))
+    states, actions, lengths = [], [], []
+    for b in range(ROWS):
+        here, seen, taken = start[b].copy(), [start[b].copy()], []
+        for t in range(ENV.horizon):
+            stop, action, undo = (np.asarray(x)[0] for x in decide(NOISE[t][:, b : b + 1], jnp.asarray(here[None])))
+            if ahead[b]:
+                if stop:
+                    break
+                here[action] += 1
+                taken.append(action)
+            else:
+                if not here.any():
+                    break
+                here[undo] -= 1
+                taken.append(undo)
+            seen.append(here.copy())
+        states.append(seen if ahead[b] else seen[::-1])
+        actions.append(taken if ahead[b] else taken[::-1])
+        lengths.append(len(taken))
+    return states, actions, lengths
+
+
+def test_early_exit_changes_nothing():
+    path = walked("both")
+    states, actions, lengths = reference(STARTS, FORWARD)
+    assert path.length.tolist() == lengths
+    for b in range(ROWS):
+        np.testing.assert_array_equal(path.states[b, : lengths[b] + 1], states[b])
+        assert path.action[b, : lengths[b]].tolist() == [int(a) for a in actions[b]]
+
+
+def test_the_loop_ends_when_every_row_has():
+    """Behaviour that stops at once is asked once, however long the horizon."""
+    asked = []
+
+    def behave(noise, state):
+        jax.debug.callback(lambda: asked.append(1))
+        return BEHAVE(noise, state)._replace(stop=jnp.ones(ROWS, bool))
+
+    path = jax.jit(lambda n: sample_trajectories(ENV, behave, n, ENV.root(ROWS)))(NOISE)
+    jax.block_until_ready(path)
+    jax.effects_barrier()
+    assert not np.asarray(path.length).any() and len(asked) == 1
+
+
+def test_in_forward_order_turns_round_what_is_real_on_backward_rows():
     values = {"x": jnp.arange(15).reshape(3, 5), "y": jnp.arange(30).reshape(3, 5, 2)}
-    out = reverse_in_time(values, jnp.array([2, 4, 1]), jnp.array([True, True, False]))
-    np.testing.assert_array_equal(out["x"], [[2, 1, 0, 0, 0], [9, 8, 7, 6, 5], [10, 11, 12, 13, 14]])
+    out = in_forward_order(values, jnp.array([2, 4, 1]), jnp.array([False, False, True]))
+    np.testing.assert_array_equal(out["x"], [[2, 1, 0, 0, 0], [9, 8, 7, 6, 5], [10, 11, 11, 11, 11]])
     np.testing.assert_array_equal(out["y"][..., 1], 2 * out["x"] + 1)
-
-
-def test_reverse_in_time_of_an_empty_trajectory_repeats_the_first():
-    out = reverse_in_time(jnp.arange(4)[None] + 7, jnp.array([-1]), jnp.array([True]))
-    np.testing.assert_array_equal(out, [[7, 7, 7, 7]])
+    for forward in (True, False):
+        out = in_forward_order(jnp.arange(4)[None] + 7, jnp.array([-1]), jnp.array([forward]))
+        np.testing.assert_array_equal(out, [[7, 7, 7, 7]])
 
 
 def test_a_trajectory_knows_its_real_edges_and_states():
     states = {"v": jnp.array([[0, 1, 1, 1], [0, 1, 2, 3]])}
     empty = jnp.zeros((2, 3), jnp.int32)
-    path = Trajectory(states, empty, empty, empty, jnp.array([1, 3]))
+    path = Trajectory(states, empty, empty, jnp.array([1, 3]))
     assert path.edge.tolist() == [[True, False, False], [True] * 3]
     assert path.real.tolist() == [[True, True, False, False], [True] * 4]
     assert path.first["v"].tolist() == [0, 0] and path.final["v"].tolist() == [1, 3]
