@@ -22,8 +22,8 @@ from experiments import cli
 from experiments.bench_peers.process import PEERS, PeerError, Worker, python_of
 from experiments.bench_peers.settings import TARGETS, TASKS, TRAINING, make_env, make_spec
 from hjepa_gfn.errors import UserError
+from hjepa_gfn.gflownet.enumeration import Graph, enumerate_graph, log_target, terminal_log_probs
 from hjepa_gfn.gflownet.exact import total_variation
-from hjepa_gfn.gflownet.exact_flat import FlatGraph, flat_graph, terminal_log_probs
 
 CHUNK = {"torchgfn": 20}  # iterations a round, where --chunk would take minutes
 
@@ -76,14 +76,14 @@ def time_rounds(
     return times
 
 
-def exact_tv(worker: Worker, graph: FlatGraph, steps: int, seeds: int, folder: Path) -> list[float]:
+def exact_tv(worker: Worker, graph: Graph, target: np.ndarray, steps: int, seeds: int, folder: Path) -> list[float]:
     """Total variation after `steps` iterations, for each seed."""
     found = []
     for seed in range(seeds):
         worker.ask(f"reset {seed + 1}")
         worker.ask(f"run {steps}")
         table = worker.log_policy(graph.states, folder)
-        found.append(total_variation(terminal_log_probs(graph, table), graph.log_target))
+        found.append(total_variation(terminal_log_probs(graph, table), target))
     return found
 
 
@@ -96,12 +96,14 @@ def bench_task(name: str, libraries: list[str], venvs: Path, options: dict[str, 
         workers, missing = start_workers(libraries, venvs, spec)
         try:
             times = time_rounds(workers, missing, options["rounds"], options["chunk"], options["warm"])
-            graph = flat_graph(make_env(TASKS[name]))
+            env = make_env(TASKS[name])
+            graph = enumerate_graph(env)
+            target, _ = log_target(env, graph)
             results = {}
 
             def train(library: str, worker: Worker) -> None:
                 seeds = options["slow_seeds"] if library in CHUNK else options["seeds"]
-                results[library] = summary(times[library], exact_tv(worker, graph, options["steps"], seeds, folder)) | {
+                results[library] = summary(times[library], exact_tv(worker, graph, target, options["steps"], seeds, folder)) | {
                     "startup_seconds": worker.started["startup"], "versions": worker.started["versions"]}
 
             on_each(workers, missing, train)

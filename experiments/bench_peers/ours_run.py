@@ -12,7 +12,7 @@ import numpy as np  # noqa: E402
 from worker import serve  # noqa: E402
 
 from experiments.bench_peers.settings import make_env  # noqa: E402
-from hjepa_gfn.gflownet.exact_flat import policy_table  # noqa: E402
+from hjepa_gfn.gflownet.enumeration import policy_table  # noqa: E402
 from hjepa_gfn.gflownet.networks import policy_network  # noqa: E402
 from hjepa_gfn.gflownet.training import adam, make_trainer  # noqa: E402
 

@@ -34,11 +34,11 @@ def get_config() -> ConfigDict:
         decisions=4,          # of a trajectory's decisions, those that a likelihood step looks at
         final_share=0.6,      # of the texts that are read; the rest are drafts
         gate_decay=0.95, gate_start=400.0, gate_end=60.0, gate_half_life=100.0,
-        rows=dict(habit=224, told=40, untold=96, ranked=64, posterior=10, prior=14, sleep=12, m_step=12, contrast=16),
+        rows=dict(habit=224, told=32, untold=64, ranked=56, posterior=10, prior=14, sleep=12, m_step=12, contrast=16),
     ))
     c.optimizer = ConfigDict(dict(learning_rate=2e-3, jepa_scale=1.0, warmup=50, clip=1.0, b2=0.99))
     c.schedule = ConfigDict(dict(
-        jepa_steps=400, ground_steps=750, em_steps=120,
+        jepa_steps=400, ground_steps=450, em_steps=100,
         every=dict(habit=1, ground=1, e_step=1, sleep=4, m_step=1, contrast=1),  # 0: never
     ))
     c.agent = ConfigDict(dict(plan_samples=1, temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64))

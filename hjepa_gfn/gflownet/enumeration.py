@@ -4,15 +4,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.gflownet.environment import FlatEnvironment
-from hjepa_gfn.gflownet.exact import terminal_log_probs
-from hjepa_gfn.gflownet.policy import LogProbs, Network, log_probs
+from hjepa_gfn.gflownet.exact import jensen_shannon, normalise, total_variation
+from hjepa_gfn.gflownet.policy import Network, log_policy
 
 
 class Graph(NamedTuple):
-    """States sorted by depth (leaves [Z, ...], the root first) and labelled edges; parallel edges are kept apart."""
+    """States by depth (leaves [Z, ...], the root first) and labelled edges by the depth of their parents; parallel edges are
+    kept apart."""
 
     states: Any
     depth: np.ndarray    # int [Z]
@@ -45,12 +47,13 @@ def _compiled(env: FlatEnvironment, name: str) -> Callable[..., Any]:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _log_probs(env: FlatEnvironment, network: Network, params: Any, states: Any) -> LogProbs:
-    return log_probs(env, network(params, env.features(states)), states)
+def _log_policy(env: FlatEnvironment, network: Network, params: Any, states: Any) -> jnp.ndarray:
+    return log_policy(env, network, params, states)
 
 
-def enumerate_graph(env: FlatEnvironment, root: Any) -> Graph:
-    """Walks all legal actions from `root` (leaves [1, ...]), level by level."""
+def enumerate_graph(env: FlatEnvironment, root: Any = None) -> Graph:
+    """Walks all legal actions from `root` (leaves [1, ...]; the environment's by default), level by level."""
+    root = env.root(1) if root is None else root
     forward, mask = _compiled(env, "forward"), _compiled(env, "forward_mask")
     level = jax.tree.map(np.asarray, root)
     levels, edges, offset = [level], [], 0
@@ -70,12 +73,44 @@ def enumerate_graph(env: FlatEnvironment, root: Any) -> Graph:
     return Graph(states, _call(_compiled(env, "depth"), states), parent, child, action, undo)
 
 
-def terminal_distribution(env: FlatEnvironment, network: Network, params: Any, graph: Graph) -> tuple[np.ndarray, np.ndarray]:
-    """The exact distribution of where P_F stops: (indices of the states that can, log P of them), by dynamic programming.
+def policy_table(env: FlatEnvironment, network: Network, params: Any, states: Any, chunk: int = 16384) -> np.ndarray:
+    """log P_F float32 [Z, A+1] (STOP last) of states [Z, ...], in chunks; compiled once for each `network` and size."""
+    size = len(jax.tree.leaves(states)[0])
+    call = lambda x: _call(lambda y: _log_policy(env, network, params, y), x)  # noqa: E731
+    return np.concatenate([call(_take(states, slice(i, i + chunk))) for i in range(0, size, chunk)])
 
-    Compiled once for each `network` and size of graph.
-    """
-    found = _call(lambda states: _log_probs(env, network, params, states), graph.states)
-    log_pf = found.action[graph.parent, graph.action]
+
+def terminal_log_probs(graph: Graph, table: np.ndarray) -> np.ndarray:
+    """log P(z) = log P_F(reach z) + log P_F(STOP|z), float64 [Z], of a `policy_table` [Z, A+1]; one pass over the depths."""
+    table = np.asarray(table, np.float64)
+    reach = np.zeros(len(graph.depth))
+    reach[0] = 1.0
+    step = np.exp(table[graph.parent, graph.action])
+    first = np.searchsorted(graph.depth[graph.parent], np.arange(graph.depth.max() + 2))
+    for start, end in zip(first[:-1], first[1:]):  # parents of one depth are complete before they are read
+        edge = slice(start, end)
+        reach += np.bincount(graph.child[edge], reach[graph.parent[edge]] * step[edge], minlength=len(reach))
+    with np.errstate(divide="ignore"):
+        return np.log(reach) + table[:, -1]
+
+
+def terminal_distribution(env: FlatEnvironment, network: Network, params: Any, graph: Graph) -> tuple[np.ndarray, np.ndarray]:
+    """The exact distribution of where P_F stops: (indices of the states that can, log P of them)."""
+    found = terminal_log_probs(graph, policy_table(env, network, params, graph.states))
     ends = np.flatnonzero(_call(_compiled(env, "stop_mask"), graph.states))
-    return ends, terminal_log_probs(graph.parent, graph.child, log_pf, found.stop)[ends]
+    return ends, found[ends]
+
+
+def log_target(env: FlatEnvironment, graph: Graph) -> tuple[np.ndarray, float]:
+    """(log R/Z float64 [Z], -inf where STOP is illegal; log Z) of the environment's own reward."""
+    can = np.asarray(_call(_compiled(env, "stop_mask"), graph.states))
+    log_p, log_z = normalise(np.where(can, np.float64(_call(_compiled(env, "log_reward"), graph.states)), -np.inf))
+    return log_p, float(log_z)
+
+
+def exact_metrics(env: FlatEnvironment, network: Network, params: Any, graph: Graph | None = None) -> dict[str, float]:
+    """Distances between the policy's exact terminal distribution and R/Z: total variation, JSD (nats); and the true log Z."""
+    graph = graph or enumerate_graph(env)
+    target, log_z = log_target(env, graph)
+    found = terminal_log_probs(graph, policy_table(env, network, params, graph.states))
+    return {"tv": float(total_variation(found, target)), "jsd": float(jensen_shannon(found, target)), "log_z": log_z}

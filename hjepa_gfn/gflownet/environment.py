@@ -1,9 +1,9 @@
 """What a GFlowNet needs to know of a state space: a graded graph of labelled edges, as pure functions over batches.
 
 States, actions and undos are pytrees whose leaves begin with a batch axis [B, ...]. An *action* labels a forward edge given
-its parent, an *undo* the same edge given its child; the two label one to one, also where several edges join the same two states
-(parallel edges pair off label by label; pairing over unique parents is silently wrong). STOP is no action: it leads from a state
-to the terminal copy of it, whose only parent that state is.
+its parent, an *undo* the same edge given its child; the two label one to one, also where several edges join the same two
+states (parallel edges pair off label by label; pairing over unique parents is silently wrong). STOP is no action: it leads
+from a state to the terminal copy of it, whose only parent that state is.
 """
 from typing import Any, Protocol
 

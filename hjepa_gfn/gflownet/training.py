@@ -4,7 +4,7 @@
     trainer = make_trainer(env, loss="tb")
     state = trainer.init(jax.random.key(0))
     state, metrics = trainer.train(state, 2000)
-    exact_metrics(env, trainer.network, state.params)  # exact_flat.py: total variation, JSD, log Z
+    exact_metrics(env, trainer.network, state.params)  # enumeration.py: total variation, JSD, log Z
 """
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

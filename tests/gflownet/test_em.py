@@ -179,7 +179,8 @@ def test_sleep_loss_is_the_likelihood_of_dreams_undone_by_the_backward_policy():
         assert states[0] == [0, 0] and states[-1] == end.tolist()
         pf, _, stop, _ = walk(params, i, states, actions)
         expected.append(sum(pf) + stop[-1])
-    np.testing.assert_allclose(jax.jit(em.sleep_loss, static_argnums=4)(params, theta, key, x, MODEL)[0], -np.mean(expected), rtol=1e-5)
+    found = jax.jit(em.sleep_loss, static_argnums=4)(params, theta, key, x, MODEL)[0]
+    np.testing.assert_allclose(found, -np.mean(expected), rtol=1e-5)
 
 
 def exact_q(params, x):

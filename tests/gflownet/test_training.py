@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from hjepa_gfn.gflownet import losses, policy
+from hjepa_gfn.gflownet.enumeration import enumerate_graph, exact_metrics
 from hjepa_gfn.gflownet.environments import BitSequences, Hypergrid
-from hjepa_gfn.gflownet.exact_flat import exact_metrics, flat_graph
 from hjepa_gfn.gflownet.networks import MLPPolicy, policy_network
 from hjepa_gfn.gflownet.objectives import OBJECTIVES
 from hjepa_gfn.gflownet.rollout import Exploration
@@ -34,7 +34,7 @@ def tiny_trainer(env, loss, **more):
 def test_policies_reach_the_exact_distribution(env, loss):
     trainer = tiny_trainer(env, loss, capacities=(0.5, 1.0))
     state = trainer.init(jax.random.key(0))
-    graph = flat_graph(env)
+    graph = enumerate_graph(env)
     before = exact_metrics(env, trainer.network, state.params, graph)
     state, metrics = trainer.train(state, 1500)
     after = exact_metrics(env, trainer.network, state.params, graph)
