@@ -192,20 +192,18 @@ def refine(
     params: Any, theta: Any, key: jnp.ndarray, x: Any, z: Any, exponent: jnp.ndarray | float, model: LatentModel
 ) -> tuple[Any, jnp.ndarray]:
     """One back-and-forth move of z [B] towards R(.; x), K ~ Uniform{0..n} edits (see `mcmc`): (z after it, accepted [B])."""
-    k_steps, k_back, k_forth, k_accept = jax.random.split(key, 4)
-    env, network = model.env, conditioned(model, x)
-    walk, length = behaviour(env, network, params), env.depth(z)
-    noise = functools.partial(noise_of, env, batch=length.shape[0])
-    back = sample_trajectories(env, walk, noise(k_back), z, forward=False, steps=mcmc.draw_k(k_steps, length))
-    forth = sample_trajectories(env, walk, noise(k_forth), back.first)
-    new = forth.final
-    along_back, along_forth = (evaluate(env, network, params, t) for t in (back, forth))
-    move = mcmc.Move(
-        log_reward_old=log_joint(theta, x, z, model, exponent), log_reward_new=log_joint(theta, x, new, model, exponent),
-        log_back=along_back.log_pb.sum(-1), log_forth=along_forth.log_pf.sum(-1) + along_forth.stop_at_end,
-        log_back_reverse=along_forth.log_pb.sum(-1), log_forth_reverse=along_back.log_pf.sum(-1) + along_back.stop_at_end,
-        log_k=mcmc.log_k_prob(length), log_k_reverse=mcmc.log_k_prob(env.depth(new)))
-    return mcmc.accept(k_accept, move, new, z)
+    network = conditioned(model, x)
+
+    def evaluate_both(*paths):  # one after the other: `conditioned` expects the rows of x in their order
+        found = [evaluate(model.env, network, params, path) for path in paths]
+        return tuple((path.log_pb.sum(-1), path.log_pf.sum(-1) + path.stop_at_end) for path in found)
+
+    def log_reward(*ends):
+        return tuple(log_joint(theta, x, end, model, exponent) for end in ends)
+
+    walker = mcmc.flat_walker(model.env, network, params)._replace(evaluate=evaluate_both, log_reward=log_reward)
+    kept, accepted, _, _ = mcmc.back_and_forth(key, walker, z)
+    return kept, accepted
 
 
 def init_em(
