@@ -171,10 +171,13 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
 
 
 def schedule(config: Any, step: int) -> tuple[str, ...]:
-    """JEPA first; then grounding in observed plans with habits; then GFlowNet-EM. A function of `step` alone."""
+    """JEPA first; then grounding in observed plans; then GFlowNet-EM; habits from the first step on. A function of `step` alone.
+
+    Habits teach the context encoder which words mean which cells: what takes longest, and what plans need as much.
+    """
     s = config.schedule
     if step < s.jepa_steps:
-        return ("jepa",)
+        return ("jepa", "habit")
     step -= s.jepa_steps
     if step < s.ground_steps:
         return ("habit", "ground")
