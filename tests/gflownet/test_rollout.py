@@ -9,7 +9,14 @@ import pytest
 
 from hjepa_gfn.gflownet.environments import Hypergrid
 from hjepa_gfn.gflownet.policy import Logits, behaviour, noise_of
-from hjepa_gfn.gflownet.rollout import Trajectory, choose, in_forward_order, sample_index, sample_trajectories
+from hjepa_gfn.gflownet.rollout import (
+    Trajectory,
+    choose,
+    cut,
+    in_forward_order,
+    sample_index,
+    sample_trajectories,
+)
 
 ENV, ROWS = Hypergrid(dim=3, side=4), 40
 
@@ -185,3 +192,28 @@ def test_no_uniform_number_draws_a_masked_entry_of_a_long_vocabulary():
     logits = jnp.broadcast_to(jnp.asarray(logits), (3, rows, size))
     drawn = jax.jit(jax.vmap(sample_index, (2, None), 2))(uniform, logits)
     assert not masked[np.arange(rows)[:, None], np.asarray(drawn)].any()
+
+
+def test_windows_are_successive_edges_of_the_same_trajectories_at_every_place():
+    whole, size = walked("forth"), 3
+    begins = set()
+    for seed in range(6):
+        part = jax.tree.map(np.asarray, jax.jit(cut, static_argnums=2)(whole, jax.random.key(seed), size))
+        assert part.states.shape == (ROWS, size + 1, 3) and part.action.shape == part.undo.shape == (ROWS, size)
+        np.testing.assert_array_equal(part.length, np.minimum(whole.length, size))
+        for b in range(ROWS):
+            n = part.length[b]
+            # a walk on the grid only grows: its first state tells where the window begins
+            begin = int(np.flatnonzero((whole.states[b] == part.states[b, 0]).all(-1))[0])
+            assert begin + n <= whole.length[b]
+            np.testing.assert_array_equal(part.states[b, : n + 1], whole.states[b, begin : begin + n + 1])
+            np.testing.assert_array_equal(part.action[b, :n], whole.action[b, begin : begin + n])
+            np.testing.assert_array_equal(part.undo[b, :n], whole.undo[b, begin : begin + n])
+            begins.add((b, begin))
+    longest = int(np.argmax(whole.length))
+    assert whole.length[longest] > size + 2 and len({begin for b, begin in begins if b == longest}) > 2, "windows must move"
+
+
+def test_a_window_longer_than_the_horizon_is_the_whole_trajectory():
+    whole = walked("forth")
+    jax.tree.map(np.testing.assert_array_equal, cut(whole, jax.random.key(0), 1000), whole)
