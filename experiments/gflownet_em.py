@@ -155,13 +155,13 @@ def run_pcfg(seeds: int, name: str, options: EMOptions) -> list[dict[str, Any]]:
         state = init_em(pcfg.init_posterior(jax.random.key(seed + 1), ENV, VOCABULARY), theta, *transforms)
         state, last = train(step, state, padded(sentences), PCFG_STEPS, seed, f"{name}, seed {seed}")
         seconds, learned = time.time() - began, grammar_of(state.theta)
-        value = inside_outside.corpus_log_marginal(learned, sentences)
+        value = inside_outside.corpus_counts(learned, sentences)[2]
         _, polished = inside_outside.exact_em(learned, sentences, 100)
         rows.append({
             "variant": name, "seed": seed, "exact": history[-1], "exact_iterations": len(history) - 1, "gflownet": value,
             "gap": history[-1] - value, "own_optimum_gap": polished[-1] - value,
             "effective": effective_rules(learned, sentences), "effective_exact": effective_rules(exact, sentences),
-            "true": inside_outside.corpus_log_marginal(inside_outside.true_grammar(), sentences),
+            "true": inside_outside.corpus_counts(inside_outside.true_grammar(), sentences)[2],
             "wake": last["wake"], "gate_open": last["gate_open_share"], "seconds": seconds,
             **compare_posterior(state.params, state.theta, held)})
     return rows
@@ -169,7 +169,7 @@ def run_pcfg(seeds: int, name: str, options: EMOptions) -> list[dict[str, Any]]:
 
 def effective_rules(grammar: inside_outside.Grammar, sentences: list[list[int]]) -> float:
     """exp of the entropy of how often each rule A -> B C is expected in the parses of the corpus."""
-    total = sum(inside_outside.expected_counts(grammar, s)[0] for s in sentences)
+    total, _, _ = inside_outside.corpus_counts(grammar, sentences)
     share = total[total > 0] / total.sum()
     return float(np.exp(-(share * np.log(share)).sum()))
 
@@ -190,7 +190,7 @@ def main() -> None:
     if f.json and not Path(f.json).absolute().parent.is_dir():
         raise UserError(f"--json={f.json}: {Path(f.json).parent} is no directory")
     base, run = (MIXTURE, run_mixture) if f.toy == "mixture" else (PCFG, run_pcfg)
-    began, rows, result = time.time(), [], {"toy": f.toy}
+    began, rows, result = time.time(), [], {"toy": f.toy, "options": base.__dict__}
     if f.toy == "pcfg":
         result["fixed_grammar"] = fixed_grammar(0)
         found = ", ".join(f"{k} {v:.4f}" for k, v in result["fixed_grammar"].items())
@@ -199,11 +199,12 @@ def main() -> None:
         rows += run(f.seeds, name, EMOptions(**(base.__dict__ | VARIANTS[name])))
         if f.ablate:
             print_table(rows[-f.seeds :])
+        result |= {"rows": rows, "wall_seconds": round(time.time() - began, 1)}
+        if f.json:  # what is done is kept if the rest is stopped
+            Path(f.json).write_text(json.dumps(result, indent=1) + "\n")
     print("\nmean log-likelihood per datum, in nats:")
     print_table(rows)
-    result |= {"rows": rows, "options": base.__dict__, "wall_seconds": round(time.time() - began, 1)}
     if f.json:
-        Path(f.json).write_text(json.dumps(result, indent=1) + "\n")
         print(f"written: {f.json}")
 
 

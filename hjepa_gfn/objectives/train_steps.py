@@ -171,7 +171,7 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
 
 
 def schedule(config: Any, step: int) -> tuple[str, ...]:
-    """JEPA first; then grounding in observed plans; then GFlowNet-EM; habits from the first step on. A function of `step` alone.
+    """JEPA first; then grounding in observed plans; then GFlowNet-EM; habits all along. A function of `step` alone.
 
     Habits teach the context encoder which words mean which cells: what takes longest, and what plans need as much.
     """

@@ -62,10 +62,19 @@ def test_expected_counts_are_those_of_all_parses():
                 else:
                     k = next(k for k in range(i, j) if (i, k) in tree and (k + 1, j) in tree)
                     of_rules[symbol, tree[i, k], tree[k + 1, j]] += p / total
-        found = inside_outside.expected_counts((rules, words), sentence)
+        found = inside_outside.expected_counts((rules, words), np.array([sentence]), np.ones(1))
         np.testing.assert_allclose(found[0], of_rules, atol=1e-12)
         np.testing.assert_allclose(found[1], of_words, atol=1e-12)
         np.testing.assert_allclose(found[2], np.log(total), rtol=1e-12)
+
+
+def test_counts_of_a_corpus_are_the_sum_over_its_sentences():
+    corpus = [*SENTENCES, SENTENCES[0], SENTENCES[4], SENTENCES[4]]
+    parts = [inside_outside.expected_counts(grammar(), np.array([s]), np.ones(1)) for s in corpus]
+    found = inside_outside.corpus_counts(grammar(), corpus)
+    for n in range(2):
+        np.testing.assert_allclose(found[n], sum(part[n] for part in parts), atol=1e-12)
+    np.testing.assert_allclose(found[2], np.mean([part[2] for part in parts]), rtol=1e-12)
 
 
 def test_exact_em_never_falls_and_finds_what_generated_the_corpus():
@@ -82,8 +91,7 @@ def test_exact_em_never_falls_and_finds_what_generated_the_corpus():
 def test_a_true_grammar_gives_itself_back_in_the_long_run():
     """At the truth, the expected counts of a long corpus are proportional to the probabilities."""
     truth = inside_outside.true_grammar()
-    counts = [inside_outside.expected_counts(truth, s)[0] for s in inside_outside.sample_sentences(truth, 1500, 30, 1)]
-    total = np.sum(counts, 0)
+    total, _, _ = inside_outside.corpus_counts(truth, inside_outside.sample_sentences(truth, 1500, 30, 1))
     np.testing.assert_allclose(total / total.sum((1, 2), keepdims=True), truth[0], atol=0.05)
 
 

@@ -46,55 +46,65 @@ def sample_sentences(grammar: Grammar, size: int, longest: int, seed: int) -> li
     return found
 
 
-def inside(grammar: Grammar, sentence: Sequence[int]) -> np.ndarray:
-    """beta[i, j, A] = p(A yields words i..j): [n, n, S]; beta[0, n-1, 0] = p(x)."""
+def inside(grammar: Grammar, sentences: np.ndarray) -> np.ndarray:
+    """beta[x, i, j, A] = p(A yields words i..j) of sentences int [N, n]: [N, n, n, S]; beta[:, 0, n-1, 0] = p(x)."""
     rules, words = grammar
-    (kinds, symbols), n = rules.shape[:2], len(sentence)
-    beta = np.zeros((n, n, symbols))
-    for i, word in enumerate(sentence):
-        beta[i, i, kinds:] = words[:, word]
+    (kinds, symbols), (size, n) = rules.shape[:2], sentences.shape
+    beta = np.zeros((size, n, n, symbols))
+    for i in range(n):
+        beta[:, i, i, kinds:] = words[:, sentences[:, i]].T
     for width in range(2, n + 1):
         for i in range(n - width + 1):
             j = i + width - 1
             for k in range(i, j):
-                beta[i, j, :kinds] += np.einsum("abc,b,c->a", rules, beta[i, k], beta[k + 1, j])
+                pairs = beta[:, i, k, :, None] * beta[:, k + 1, j, None, :]
+                beta[:, i, j, :kinds] += pairs.reshape(size, -1) @ rules.reshape(kinds, -1).T
     return beta
 
 
 def log_marginal(grammar: Grammar, sentence: Sequence[int]) -> float:
     """log p(x)."""
     with np.errstate(divide="ignore"):
-        return float(np.log(inside(grammar, sentence)[0, -1, 0]))
+        return float(np.log(inside(grammar, np.array([sentence]))[0, 0, -1, 0]))
 
 
-def expected_counts(grammar: Grammar, sentence: Sequence[int]) -> tuple[np.ndarray, np.ndarray, float]:
-    """Expected uses of each rule under p(z|x), by inside and outside: ([K, S, S], [M, V], log p(x))."""
+def expected_counts(grammar: Grammar, sentences: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Expected uses of each rule under p(z|x), by inside and outside, summed over sentences int [N, n] with `weight` [N]:
+    ([K, S, S], [M, V], log p(x) [N])."""
     rules, words = grammar
-    kinds, n = rules.shape[0], len(sentence)
-    beta = inside(grammar, sentence)
-    alpha = np.zeros_like(beta)  # outside: p(all but words i..j, with A over i..j)
-    alpha[0, n - 1, 0] = 1.0
-    total = beta[0, n - 1, 0]
+    kinds, n = rules.shape[0], sentences.shape[1]
+    beta = inside(grammar, sentences)
+    alpha = np.zeros_like(beta)  # outside: p(all but words i..j, with A over i..j), over p(x), weighted
+    total = beta[:, 0, n - 1, 0]
+    alpha[:, 0, n - 1, 0] = weight / total
     of_rules, of_words = np.zeros_like(rules), np.zeros_like(words)
     for width in range(n, 1, -1):
         for i in range(n - width + 1):
             j = i + width - 1
-            above = alpha[i, j, :kinds]
+            above = alpha[:, i, j, :kinds]
+            spread = np.tensordot(above, rules, 1)  # [N, S, S]
             for k in range(i, j):
-                left, right = beta[i, k], beta[k + 1, j]
-                alpha[i, k] += np.einsum("abc,a,c->b", rules, above, right)
-                alpha[k + 1, j] += np.einsum("abc,a,b->c", rules, above, left)
-                of_rules += rules * np.einsum("a,b,c->abc", above, left, right) / total
-    for i, word in enumerate(sentence):
-        of_words[:, word] += alpha[i, i, kinds:] * beta[i, i, kinds:] / total
-    return of_rules, of_words, float(np.log(total))
+                left, right = beta[:, i, k], beta[:, k + 1, j]
+                alpha[:, i, k] += np.einsum("xbc,xc->xb", spread, right)
+                alpha[:, k + 1, j] += np.einsum("xbc,xb->xc", spread, left)
+                pairs = left[:, :, None] * right[:, None, :]
+                of_rules += rules * np.tensordot(above.T, pairs, 1)
+    for i in range(n):
+        np.add.at(of_words.T, sentences[:, i], alpha[:, i, i, kinds:] * beta[:, i, i, kinds:])
+    return of_rules, of_words, np.log(total)
 
 
-def corpus_log_marginal(grammar: Grammar, sentences: Sequence[Sequence[int]]) -> float:
-    """mean log p(x) over the sentences, in nats."""
-    kinds, count = np.unique([" ".join(map(str, s)) for s in sentences], return_counts=True)
-    values = [log_marginal(grammar, [int(w) for w in kind.split()]) for kind in kinds]
-    return float(np.dot(values, count) / count.sum())
+def grouped(sentences: Sequence[Sequence[int]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The different sentences of each length with how often they occur: [(int [N, n], [N]), ...]."""
+    lengths = sorted({len(s) for s in sentences})
+    return [np.unique([s for s in sentences if len(s) == n], axis=0, return_counts=True) for n in lengths]
+
+
+def corpus_counts(grammar: Grammar, sentences: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray, float]:
+    """`expected_counts` of a corpus: ([K, S, S], [M, V], mean log p(x) in nats)."""
+    parts = [(expected_counts(grammar, x, count), count) for x, count in grouped(sentences)]
+    value = sum(float(log_p @ count) for (_, _, log_p), count in parts) / len(sentences)
+    return sum(part[0] for part, _ in parts), sum(part[1] for part, _ in parts), value
 
 
 def _normalised(counts: np.ndarray, axes: tuple[int, ...], unused: np.ndarray) -> np.ndarray:
@@ -103,16 +113,13 @@ def _normalised(counts: np.ndarray, axes: tuple[int, ...], unused: np.ndarray) -
     return np.where(mass > 1e-12, counts / np.maximum(mass, 1e-12), unused)
 
 
-def exact_em(grammar: Grammar, sentences: Sequence[Sequence[int]], iterations: int = 300, tolerance: float = 1e-9
-             ) -> tuple[Grammar, list[float]]:
+def exact_em(
+    grammar: Grammar, sentences: Sequence[Sequence[int]], iterations: int = 500, tolerance: float = 1e-9
+) -> tuple[Grammar, list[float]]:
     """Inside-outside EM from `grammar`: (grammar, mean log p(x) before each M-step); stops at a rise below `tolerance`."""
-    kinds, count = np.unique([" ".join(map(str, s)) for s in sentences], return_counts=True)
-    unique, history = [[int(w) for w in kind.split()] for kind in kinds], []
+    history: list[float] = []
     for _ in range(iterations):
-        rules, words, value = np.zeros_like(grammar[0]), np.zeros_like(grammar[1]), 0.0
-        for sentence, n in zip(unique, count):
-            of_rules, of_words, log_p = expected_counts(grammar, sentence)
-            rules, words, value = rules + n * of_rules, words + n * of_words, value + n * log_p / count.sum()
+        rules, words, value = corpus_counts(grammar, sentences)
         history.append(value)
         if len(history) > 1 and history[-1] - history[-2] < tolerance:
             break

@@ -174,16 +174,15 @@ def draw(theta: Any, key: jnp.ndarray, x: jnp.ndarray) -> tuple[jnp.ndarray, For
     length = length_of(x)
     label = jnp.zeros((batch, words, words), jnp.int32).at[jnp.arange(batch), 0, length - 1].set(1)
     for w in range(words, 1, -1):
-        for i in range(words - w + 1):
-            key, k_split = jax.random.split(key)
-            above = label[:, i, i + w - 1]
-            drawn = jax.random.categorical(k_split, tables[w][jnp.maximum(above - 1, 0)])
-            split, pair = drawn // symbols**2 + 1, drawn % symbols**2
-            for k in range(1, w):
-                here = (above > 0) & (split == k)
-                left, right = (i, i + k - 1), (i + k, i + w - 1)
-                label = label.at[:, *left].set(jnp.where(here, pair // symbols + 1, label[:, *left]))
-                label = label.at[:, *right].set(jnp.where(here, pair % symbols + 1, label[:, *right]))
+        key, k_split = jax.random.split(key)
+        i = np.arange(words - w + 1)  # all spans of w words at once: those that are in the tree do not overlap
+        above = label[:, i, i + w - 1]
+        drawn = jax.random.categorical(k_split, tables[w][jnp.maximum(above - 1, 0)])
+        split, pair = drawn // symbols**2 + 1, drawn % symbols**2
+        for k in range(1, w):
+            here = (above > 0) & (split == k)
+            for span, symbol in (((i, i + k - 1), pair // symbols), ((i + k, i + w - 1), pair % symbols)):
+                label = label.at[:, *span].set(jnp.where(here, symbol + 1, label[:, *span]))
     tag = jnp.diagonal(label, axis1=1, axis2=2) - 1 - kinds
     said = jax.random.categorical(key, log_words[jnp.maximum(tag, 0)])
     return jnp.where(jnp.arange(words) < length[:, None], said, -1).astype(jnp.int32), Forest(label, length)
