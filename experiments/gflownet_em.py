@@ -170,7 +170,8 @@ def run_pcfg(seeds: int, name: str, options: EMOptions) -> list[dict[str, Any]]:
 def effective_rules(grammar: inside_outside.Grammar, sentences: list[list[int]]) -> float:
     """exp of the entropy of how often each rule A -> B C is expected in the parses of the corpus."""
     total, _, _ = inside_outside.corpus_counts(grammar, sentences)
-    share = total[total > 0] / total.sum()
+    share = total / total.sum()
+    share = share[share > 0]  # after the division: a denormal count becomes 0 there
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
