@@ -30,7 +30,7 @@ from hjepa_gfn.objectives.system import System, init_params
 from hjepa_gfn.plans import INSERT, PlanSpec
 
 _OUT = flags.DEFINE_string("out", "runs/profile", "where profile.json and profile.svg go")
-_LENGTHS = flags.DEFINE_list("lengths", ["8", "16", "32", "64", "128"], "plan lengths in tokens")
+_LENGTHS = flags.DEFINE_list("lengths", ["8", "16", "32"], "plan lengths in tokens")
 _BATCH = flags.DEFINE_integer("batch", 8, "trajectories a step", lower_bound=1)
 _WINDOW = flags.DEFINE_integer("window", 0, "edges re-evaluated of each trajectory; 0: all", lower_bound=0)
 _REPEATS = flags.DEFINE_integer("repeats", 5, "timed calls; the fastest counts", lower_bound=1)
