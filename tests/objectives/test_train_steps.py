@@ -133,3 +133,19 @@ def test_every_module_has_a_group_and_splitting_undoes_merging(config, system):
         np.testing.assert_array_equal(a, b)
     again = split_groups(merged)
     assert jax.tree.structure(again) == jax.tree.structure({g: state.params[g] for g in again})
+
+
+def test_windows_of_e_steps(config, system):
+    """A window that holds every trajectory changes nothing; a short one balances less, and leaves whole likelihoods only."""
+    state, _ = start(system, config, make_mesh())
+    found = {}
+    for window in (0, system.spec.max_edits, 2):
+        changed = config.copy_and_resolve_references()
+        changed.em.window = window
+        _, metrics = jax.jit(train_steps.make_train_steps(system, changed)["e_step"])(state, make_batch(config))
+        found[window] = {name: float(value) for name, value in metrics.items()}
+    assert found[system.spec.max_edits] == pytest.approx(found[0], rel=1e-4)
+    short = found[2]
+    assert np.isfinite(short["loss"]) and 0 < short["prior_subtb"] < found[0]["prior_subtb"]
+    assert short["prior_edits"] == found[0]["prior_edits"], "lengths are those of whole trajectories"
+    assert short["prior_nll"] < found[0]["prior_nll"], "longer trajectories are no part of the likelihood"
