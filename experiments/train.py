@@ -12,7 +12,7 @@ from absl import flags
 
 from experiments import cli
 from hjepa_gfn.data.builder import build
-from hjepa_gfn.distributed import make_mesh
+from hjepa_gfn.distributed import ShardingRules, make_mesh
 from hjepa_gfn.export import npz_bytes
 from hjepa_gfn.training import quiet, run
 from hjepa_gfn.training.agent_task import AgentTask
@@ -30,8 +30,9 @@ def train(config: Any, workdir: str, data_dir: str = "", progress: bool = True) 
     task = AgentTask(config, data)
     files = {"tokenizer.json": task.tokenizer.to_json(), "codebooks.npz": npz_bytes(grids_of(task.system))}
     return run(
-        task, workdir, mesh=mesh, checkpoint_every=config.checkpoint_every, log_every=config.log_every, seed=config.seed,
-        config=config, files=files, progress=progress, show=("habit/accuracy", "e_step/posterior_subtb"))
+        task, workdir, mesh=mesh, rules=ShardingRules(**config.sharding), checkpoint_every=config.checkpoint_every,
+        log_every=config.log_every, seed=config.seed, config=config, files=files, progress=progress,
+        show=("habit/accuracy", "e_step/posterior_subtb"))
 
 
 def main(config: Any) -> None:

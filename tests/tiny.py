@@ -16,7 +16,7 @@ from hjepa_gfn.plans import Plan, apply_backward, apply_forward, backward_mask, 
 ACTIONS, WORDS, TEXT, MISSION, WINDOW = 3, 9, 7, 4, 7
 MODEL = dict(
     state=6, hidden=12, leg=4, step_levels=(3, 3), leg_levels=(3,), macro_levels=(3, 3),
-    width=16, heads=2, mlp=16, layers=2, context_layers=1, queries=2, mutual=False, max_legs=3, max_steps=4)
+    width=16, heads=2, mlp=16, layers=2, context_layers=1, queries=2, max_legs=3, max_steps=4)
 
 
 @functools.cache

@@ -6,6 +6,8 @@ def get_config() -> ConfigDict:
     c = ConfigDict()
     c.level = "BabyAI-GoToLocal-v0"
     c.seed = 0
+    c.groups = 1              # parts of a batch that a loss is the mean over: a multiple of the mesh's batch shards
+    c.microbatches = 1        # parts of a batch whose gradients are accumulated one after the other
 
     c.data = ConfigDict(dict(
         train_episodes=10000, validation_episodes=300, seed=0, workers=2,
@@ -19,8 +21,8 @@ def get_config() -> ConfigDict:
         state=64, hidden=256, leg=8,
         step_levels=(5, 5, 5), leg_levels=(5, 5, 3), macro_levels=(5, 5, 5, 5),  # FSQ grids
         width=64, heads=4, mlp=128, layers=2, context_layers=2, queries=4,
-        mutual=False,         # the posterior's text stream reads partial plans too: one text encoding per plan, 3.5x the cost
         max_legs=4, max_steps=5,
+        compute=dict(dtype="float32", remat="none"),  # of the trunk; see models.layers.Compute
     ))
     c.jepa = ConfigDict(dict(horizon=4, sigreg=0.05, inverse=0.5, variance=0.1, code=1.0, macro=1.0))
     c.em = ConfigDict(dict(
@@ -34,6 +36,7 @@ def get_config() -> ConfigDict:
         decisions=4,          # of a trajectory's decisions, those that a likelihood step looks at
         final_share=0.6,      # of the texts that are read; the rest are drafts
         gate_decay=0.95, gate_start=400.0, gate_end=60.0, gate_half_life=100.0,
+        # of each group's part of a batch, the rows that each train step takes
         rows=dict(habit=224, told=32, untold=64, ranked=56, posterior=10, prior=14, sleep=12, m_step=12, contrast=16),
     ))
     c.optimizer = ConfigDict(dict(learning_rate=2e-3, jepa_scale=1.0, warmup=50, clip=1.0, b2=0.99))
@@ -44,6 +47,7 @@ def get_config() -> ConfigDict:
     c.agent = ConfigDict(dict(plan_samples=1, temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64))
     c.evaluation = ConfigDict(dict(episodes=256, texts=300, pictures=6))
     c.mesh = ConfigDict(dict(replica=1, data=1, fsdp=1, tensor=1))
+    c.sharding = ConfigDict(dict(uneven="whole"))  # fields of ShardingRules; "whole": this small model runs on any mesh
     c.checkpoint_every = 200
     c.log_every = 20
     return c

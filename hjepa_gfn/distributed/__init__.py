@@ -1,7 +1,7 @@
 """Meshes and sharding rules: the same jitted code on one CPU core and on a TPU pod."""
 
 from hjepa_gfn.distributed.mesh import AXES, BATCH_AXES, batch_sharding, make_mesh, put_batch, replicated
-from hjepa_gfn.distributed.sharding import ShardingRules, constrain, param_shardings, unbox, use_mesh
+from hjepa_gfn.distributed.sharding import ShardingRules, constrain, in_groups, param_shardings, unbox, use_mesh
 from hjepa_gfn.distributed.steps import abstract_state, init_state, jit_step
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "abstract_state",
     "batch_sharding",
     "constrain",
+    "in_groups",
     "init_state",
     "jit_step",
     "make_mesh",

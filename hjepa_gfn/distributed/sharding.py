@@ -1,14 +1,15 @@
 """Logical axes to mesh axes: one declaration of a parameter yields its sharding on any mesh.
 
 Linen modules declare `nn.with_logical_partitioning(init, ("embed", "mlp"))`; `ShardingRules` says which mesh axis each
-name is spread over. A dimension that its mesh axes do not divide stays whole: small models run on any mesh.
+name is spread over. A dimension that its mesh axes do not divide is an error, or stays whole (`uneven="whole"`: small models
+run on any mesh).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +17,8 @@ import jax
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from hjepa_gfn.distributed.mesh import BATCH_AXES
+from hjepa_gfn.distributed.mesh import AXES, BATCH_AXES
+from hjepa_gfn.errors import UserError
 
 MeshAxes = str | tuple[str, ...] | None
 
@@ -26,7 +28,7 @@ class ShardingRules:
     """For each logical axis, the mesh axis (or axes) that it is spread over; None keeps it whole.
 
     The defaults are fully sharded data parallelism (`embed` over `fsdp`) with Megatron-style tensor parallelism
-    (`mlp`, `heads`, `vocab` over `tensor`). Where two axes of one array name the same mesh axis, the first takes it.
+    (`mlp`, `heads`, `vocab` over `tensor`).
     """
 
     batch: MeshAxes = BATCH_AXES
@@ -39,30 +41,60 @@ class ShardingRules:
     vocab: MeshAxes = "tensor"  # words
     codes: MeshAxes = None  # state and action codes of plans
     layers: MeshAxes = None  # scanned blocks
+    uneven: str = "error"  # what to do with a dimension that does not divide: "error", or "whole" to leave it unsharded
 
-    def spec(self, logical_axes: Sequence[str | None], shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
-        """The partition of an array with these logical axes.
+    def __post_init__(self) -> None:
+        if self.uneven not in ("error", "whole"):
+            raise UserError(f"sharding.uneven={self.uneven!r}: must be 'error' or 'whole'")
+        for name in _logical_axes():
+            for axis in _as_tuple(getattr(self, name)):
+                if axis not in AXES:
+                    raise UserError(f"sharding.{name}: no mesh axis {axis!r}; there are {', '.join(AXES)}")
+
+    def spec(
+        self, logical_axes: Sequence[str | None], shape: Sequence[int], mesh: Mesh, what: str = "an array"
+    ) -> PartitionSpec:
+        """The partition of an array with these logical axes; `what` names it in errors.
 
         Raises:
+          UserError: two of its dimensions would be spread over one mesh axis, or a dimension does not divide.
           ValueError: an unknown logical axis, or not one name for each dimension.
         """
         if len(logical_axes) != len(shape):
-            raise ValueError(f"logical axes {tuple(logical_axes)} do not fit an array of shape {tuple(shape)}")
-        known = {field.name for field in dataclasses.fields(self)}
-        taken: set[str] = set()
-        spec = []
+            raise ValueError(f"logical axes {tuple(logical_axes)} do not fit {what} of shape {tuple(shape)}")
+        known = _logical_axes()
+        taken: dict[str, str] = {}
+        spec: list[MeshAxes] = []
         for name, size in zip(logical_axes, shape):
             if name is not None and name not in known:
                 raise ValueError(f"unknown logical axis {name!r}: ShardingRules knows {', '.join(sorted(known))}")
-            axes = getattr(self, name) if name else None
-            axes = (axes,) if isinstance(axes, str) else tuple(axes or ())
-            axes = tuple(axis for axis in axes if axis not in taken)
-            if not axes or size % math.prod(mesh.shape[axis] for axis in axes):
-                spec.append(None)
-                continue
-            taken.update(axes)
-            spec.append(axes if len(axes) > 1 else axes[0])
+            axes = _as_tuple(getattr(self, name)) if name else ()
+            # mesh axes of size 1 spread nothing: the first dimension takes them
+            axes = tuple(axis for axis in axes if axis not in taken or mesh.shape[axis] > 1)
+            for axis in axes:
+                if axis in taken:
+                    raise UserError(
+                        f"sharding rules collide on {what} {tuple(logical_axes)}: both {taken[axis]!r} and {name!r} are spread "
+                        f"over the mesh axis {axis!r}; give one of them another axis, or none")
+                taken[axis] = name
+            parts = math.prod(mesh.shape[axis] for axis in axes)
+            if size % parts:
+                if self.uneven == "error":
+                    raise UserError(
+                        f"{what} of shape {tuple(shape)}: dimension {name!r} ({size}) is not a multiple of the {parts} shards "
+                        f"of mesh axes {' x '.join(axes)}; change the size or the mesh, or set sharding.uneven='whole' to "
+                        "leave such dimensions unsharded")
+                axes = ()
+            spec.append(axes if len(axes) > 1 else axes[0] if axes else None)
         return PartitionSpec(*spec)
+
+
+def _logical_axes() -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(ShardingRules) if field.name != "uneven")
+
+
+def _as_tuple(axes: MeshAxes) -> tuple[str, ...]:
+    return (axes,) if isinstance(axes, str) else tuple(axes or ())
 
 
 def _is_box(leaf: Any) -> bool:
@@ -86,13 +118,13 @@ def param_shardings(boxed: Any, mesh: Mesh, rules: ShardingRules = ShardingRules
       The pytree of `unbox(boxed)`, with shardings as leaves.
     """
 
-    def sharding(leaf: Any) -> NamedSharding:
+    def sharding(path: Any, leaf: Any) -> NamedSharding:
         if not _is_box(leaf):
             return NamedSharding(mesh, PartitionSpec())
         names = leaf.get_partition_spec() if not hasattr(leaf, "names") else leaf.names
-        return NamedSharding(mesh, rules.spec(tuple(names), leaf.value.shape, mesh))
+        return NamedSharding(mesh, rules.spec(tuple(names), leaf.value.shape, mesh, jax.tree_util.keystr(path)))
 
-    return jax.tree.map(sharding, boxed, is_leaf=_is_box)
+    return jax.tree_util.tree_map_with_path(sharding, boxed, is_leaf=_is_box)
 
 
 # A jit-cache-sensitive context: a function traced without a mesh is traced anew with one, never silently reused.
@@ -106,6 +138,14 @@ def use_mesh(mesh: Mesh, rules: ShardingRules = ShardingRules()) -> Iterator[Non
         yield
 
 
+@contextmanager
+def rows_whole() -> Iterator[None]:
+    """Within it (while tracing), the logical axis `batch` is not spread: for tables, and for rows that are spread already."""
+    layout = _layout.value
+    with _layout(layout and (layout[0], dataclasses.replace(layout[1], batch=None))):
+        yield
+
+
 def constrain(x: jax.Array, logical_axes: Sequence[str | None]) -> jax.Array:
     """States how an activation is spread, at a block boundary: `constrain(h, ("batch", "length", "features"))`.
 
@@ -115,4 +155,35 @@ def constrain(x: jax.Array, logical_axes: Sequence[str | None]) -> jax.Array:
     if layout is None:
         return x
     mesh, rules = layout
-    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, rules.spec(logical_axes, x.shape, mesh)))
+    spec = rules.spec(logical_axes, x.shape, mesh, "an activation")
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+
+def in_groups(fn: Callable[[jax.Array, Any], Any], keys: jax.Array, batch: Any) -> Any:
+    """`fn(key, part)` for each of keys [G] and of G equal parts of the batch's leading axis; results get an axis [G] in front.
+
+    On a mesh whose batch shards divide G, each device works on whole groups: whatever `fn` does with the rows of its
+    group (slice, concatenate, gather, sort) stays on the device, where the same over the whole batch would send activations
+    around the pod. What `fn` computes depends on the number of groups, never on the mesh.
+
+    Raises:
+      UserError: the groups do not divide the batch.
+    """
+    groups = keys.shape[0]
+
+    def split(x: jax.Array) -> jax.Array:
+        if x.shape[0] % groups:
+            raise UserError(f"groups={groups} does not divide the {x.shape[0]} rows of a batch")
+        return x.reshape(groups, x.shape[0] // groups, *x.shape[1:])
+
+    if groups == 1:  # nothing to keep apart: the rows of the one group are spread, and loops that end early copy no state
+        return jax.tree.map(lambda x: x[None], fn(keys[0], batch))
+    batch = jax.tree.map(split, batch)
+    layout = _layout.value
+    if layout is None:
+        return jax.vmap(fn)(keys, batch)
+    mesh, rules = layout
+    over = rules.spec(("batch",), (groups,), mesh, "the groups of a batch")[0]
+    batch = jax.tree.map(lambda x: constrain(x, ("batch",) + (None,) * (x.ndim - 1)), batch)
+    with rows_whole():  # the mesh's batch axes are taken by the groups
+        return jax.vmap(fn, spmd_axis_name=over)(keys, batch)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from hjepa_gfn.models.context import ContextEncoder
-from hjepa_gfn.models.layers import NEG, Dense, Embed, Mlp
-from hjepa_gfn.models.shared_encoder import SharedEncoder
+from hjepa_gfn.models.layers import NEG, Compute, Dense, Embed, Mlp
+from hjepa_gfn.models.shared_encoder import Draft, Memory, SharedEncoder
 from hjepa_gfn.plans import Plan, PlanSpec, backward_mask, forward_mask
 
 
@@ -29,7 +29,7 @@ class NetworkSizes:
     text_vocab: int = 512
     text_length: int = 48
     num_actions: int = 7
-    mutual: bool = False
+    compute: Compute = Compute()
 
 
 class Context(NamedTuple):
@@ -56,9 +56,10 @@ class AgentNetwork(nn.Module):
 
     def setup(self) -> None:
         s, spec = self.sizes, self.spec
-        self.context_encoder = ContextEncoder(s.width, s.heads, s.mlp, s.context_layers, s.queries, s.text_vocab)
+        self.context_encoder = ContextEncoder(
+            s.width, s.heads, s.mlp, s.context_layers, s.queries, s.text_vocab, s.compute)
         self.encoder = SharedEncoder(
-            spec, s.width, s.heads, s.mlp, s.layers, s.text_vocab, s.text_length, s.mutual)
+            spec, s.width, s.heads, s.mlp, s.layers, s.text_vocab, s.text_length, s.compute)
         sites = 3 * spec.num_scales
         for name in ("prior", "posterior"):
             setattr(self, f"{name}_stop", Dense(1, scale=0.1))
@@ -84,9 +85,17 @@ class AgentNetwork(nn.Module):
 
     # --- policies over edits -----------------------------------------------------------------------------------------
     # Rows come in two kinds: the first `readers` rows read a text (posterior policy), the others do not (prior policy).
+    def read(self, context: Context, text: jnp.ndarray | None = None) -> Memory:
+        """What plans are seen against, computed once for all plans: context, and text int32 [R, X] in the first R rows."""
+        return self.encoder.read(context.tokens, context.mask, text)
+
+    def recall(self, plan: Plan, memory: Memory) -> jnp.ndarray:
+        """Plan features [B, T, N, D]; the rows whose text is in the memory are the posterior's."""
+        return self.encoder.plan_features(plan, memory)
+
     def features(self, plan: Plan, context: Context, text: jnp.ndarray | None = None) -> jnp.ndarray:
         """Plan features [B, T, N, D]; with text int32 [R, X] the first R rows are the posterior's."""
-        return self.encoder.plan_features(plan, context.tokens, context.mask, text)
+        return self.recall(plan, self.read(context, text))
 
     def _heads(self, head: str, x: jnp.ndarray, readers: int) -> jnp.ndarray:
         """Applies posterior_<head> to the first `readers` rows and prior_<head> to the others."""
@@ -140,6 +149,16 @@ class AgentNetwork(nn.Module):
         """Log probabilities [B, T, X-1, vocab] of words 1.. of text int32 [B, T, X] given those before."""
         y = self.encoder.explain(plan, context.tokens, context.mask, text[..., :-1])
         return jax.nn.log_softmax(self.explainer_out(y), axis=-1)
+
+    def prepare(self, plan: Plan, context: Context) -> Draft:
+        """An empty text about plans [B]."""
+        return self.encoder.prepare(plan, context.tokens, context.mask, self.sizes.text_length)
+
+    def write(self, draft: Draft, word: jnp.ndarray, place: jnp.ndarray) -> tuple[jnp.ndarray, Draft]:
+        """Log probabilities [B, vocab] of the word after `word` int32 [B], number `place` int32 [] of the text, and the draft
+        with `word` in it: what `explain` says of whole texts, one word at a time."""
+        y, draft = self.encoder.write(draft, word, place)
+        return jax.nn.log_softmax(self.explainer_out(y), axis=-1), draft
 
     def __call__(self, percept, state, mission, plan: Plan, text):
         """Touches every parameter (initialisation only). Plan leaves [B, T, ...], text int32 [B, X]."""

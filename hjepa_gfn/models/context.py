@@ -3,18 +3,21 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hjepa_gfn.models.layers import Block, Dense, Embed, Source, masked
+from hjepa_gfn.models.layers import Block, Compute, Dense, Embed, Source, masked
 
 
 class ContextLayer(nn.Module):
     """Words and queries attend to each other and to the cells of the view."""
 
     heads: int
+    width: int
     mlp: int
+    compute: Compute
 
     @nn.compact
     def __call__(self, x: jnp.ndarray, cells: jnp.ndarray, bias: jnp.ndarray):
-        return Block(self.heads, self.mlp, name="block")(x, bias, [Source("cells", cells, jnp.zeros(()))]), None
+        block = Block(self.heads, self.width, self.mlp, ("cells",), self.compute, name="block")
+        return block(x, bias, [Source("cells", cells, jnp.zeros(()))]), None
 
 
 class ContextEncoder(nn.Module):
@@ -26,6 +29,7 @@ class ContextEncoder(nn.Module):
     layers: int
     queries: int
     text_vocab: int
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(
@@ -52,9 +56,7 @@ class ContextEncoder(nn.Module):
         x = jnp.concatenate([jnp.broadcast_to(queries, (batch, *queries.shape)), s_0, words], axis=1)
         mask = jnp.concatenate([jnp.ones((batch, self.queries + 1), bool), mission > 0], axis=1)
         bias = masked(mask)[:, None, None, None, :]
-        x = x[:, None]
-        layers = nn.scan(
-            ContextLayer, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast,
-            length=self.layers, metadata_params={nn.PARTITION_NAME: "layers"})(self.heads, self.mlp, name="stack")
-        x, _ = layers(x, cells, bias)
-        return x[:, 0], mask
+        x, cells = x[:, None].astype(self.compute.dtype), cells.astype(self.compute.dtype)
+        scanned = self.compute.over_layers(ContextLayer, self.layers, nn.broadcast)
+        x, _ = scanned(self.heads, self.width, self.mlp, self.compute, name="stack")(x, cells, bias)
+        return x[:, 0].astype(jnp.float32), mask

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from hjepa_gfn.distributed.sharding import rows_whole
 from hjepa_gfn.models import fsq
-from hjepa_gfn.models.layers import Dense, Embed, Mlp
+from hjepa_gfn.models.layers import Dense, Embed, Mlp, rowwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ class PerceptEncoder(nn.Module):
         cells += Embed(4, 8, 0.5, (None, None), name="state")(view[..., 2])
         flat = cells.reshape(*cells.shape[:-3], -1)
         flat = jnp.concatenate([flat, jax.nn.one_hot(direction, 4)], -1)
-        return Mlp((self.sizes.hidden, self.sizes.hidden), self.sizes.state, name="mlp")(flat)
+        return Mlp((self.sizes.hidden, self.sizes.hidden), self.sizes.state, first=None, name="mlp")(flat)
 
 
 class Quantiser(nn.Module):
@@ -52,7 +53,7 @@ class Quantiser(nn.Module):
 
     def setup(self) -> None:
         self.down = Mlp((self.hidden,), len(self.levels))
-        self.up = Mlp((self.hidden,), self.state)
+        self.up = Mlp((self.hidden,), self.state, first=None)
 
     def grid(self, z: jnp.ndarray) -> jnp.ndarray:
         return fsq.quantise(self.down(z), self.levels)
@@ -65,7 +66,8 @@ class Quantiser(nn.Module):
 
     def table(self) -> jnp.ndarray:
         """[codes, state]: the state embedding of every code."""
-        return self.up(fsq.from_code(jnp.arange(fsq.num_codes(self.levels)), self.levels))
+        with rows_whole():
+            return self.up(fsq.from_code(jnp.arange(fsq.num_codes(self.levels)), self.levels))
 
     def __call__(self, z: jnp.ndarray) -> jnp.ndarray:
         return self.up(self.grid(z))
@@ -80,19 +82,19 @@ class Jepa(nn.Module):
         s = self.sizes
         self.encoder_1 = PerceptEncoder(s)
         self.action_embed = Embed(s.num_actions, 32, 0.5, (None, None))
-        self.predictor_1 = Mlp((s.hidden,), s.state, 0.1)
+        self.predictor_1 = Mlp((s.hidden,), s.state, 0.1, first=None)
         self.inverse_1 = Mlp((s.hidden,), s.num_actions)
-        self.variance_1 = Mlp((s.hidden,), s.state, 0.1)
+        self.variance_1 = Mlp((s.hidden,), s.state, 0.1, first=None)
         self.quantiser_1 = Quantiser(s.step_levels, s.state, s.hidden)
         self.segment_in = Dense(s.hidden, ("embed", "mlp"))
         self.encoder_2 = Mlp((s.hidden,), s.state)
         self.leg_actions = Embed(s.num_actions * s.leg, 64, 0.5, (None, None))
-        self.macro_in = Mlp((s.hidden,), len(s.macro_levels))
-        self.predictor_2 = Mlp((s.hidden,), s.state, 0.1)
+        self.macro_in = Mlp((s.hidden,), len(s.macro_levels), first=None)
+        self.predictor_2 = Mlp((s.hidden,), s.state, 0.1, first=None)
         self.inverse_2 = Mlp((s.hidden,), len(s.macro_levels))
-        self.variance_2 = Mlp((s.hidden,), s.state, 0.1)
+        self.variance_2 = Mlp((s.hidden,), s.state, 0.1, first=None)
         self.quantiser_2 = Quantiser(s.leg_levels, s.state, s.hidden)
-        self.macro_out = Mlp((s.hidden,), s.leg * (s.num_actions + 1))
+        self.macro_out = Mlp((s.hidden,), s.leg * (s.num_actions + 1), first=None)
 
     def encode(self, view: jnp.ndarray, direction: jnp.ndarray) -> jnp.ndarray:
         """z1 [..., state] of percepts: view uint8 [..., 7, 7, 3], direction int32 [...]."""
@@ -113,12 +115,12 @@ class Jepa(nn.Module):
         """z2 [..., state] of a segment: z1 [..., W, state], weight [..., W] (0 outside the segment)."""
         h = nn.gelu(self.segment_in(z1))
         share = weight / jnp.maximum(weight.sum(-1, keepdims=True), 1e-6)
-        return self.encoder_2(jnp.einsum("...wd,...w->...d", h, share))
+        return self.encoder_2(rowwise(jnp.einsum("...wd,...w->...d", h, share)))
 
     def macro(self, action: jnp.ndarray, place: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
         """Macro-action m [..., F] on its FSQ grid, from a leg's actions [..., W], their places in it and weights."""
         ids = action * self.sizes.leg + jnp.clip(place, 0, self.sizes.leg - 1)
-        bag = jnp.einsum("...wd,...w->...d", self.leg_actions(ids), weight)
+        bag = rowwise(jnp.einsum("...wd,...w->...d", self.leg_actions(ids), weight))
         return fsq.quantise(self.macro_in(bag), self.sizes.macro_levels)
 
     def decode_macro(self, m: jnp.ndarray) -> jnp.ndarray:

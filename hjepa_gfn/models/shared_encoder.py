@@ -1,18 +1,19 @@
 """The shared encoder: a plan stream and a text stream that attend to each other (DESIGN section 1).
 
     prior      plan attends to (plan, context)
-    posterior  plan attends to (plan, context, text); text, read in both directions, attends to (text, context) and,
-               when `mutual`, to the plan as well (then the text is encoded anew for each partial plan)
+    posterior  plan attends to (plan, context, text); text, read in both directions, attends to (text, context)
     explain    text attends causally to (text, context, plan); the plan does not see the text
-The same parameters serve all three: what differs is who may look at whom. Layers are scanned: one compiled body for
-any depth.
+The same parameters serve all three: what differs is who may look at whom. What does not change while a plan is built
+(context and text, as keys and values of every layer: the `Memory`) is computed once; so is, while a text is written, what
+it sees of the plan. Layers are scanned: one compiled body for any depth.
 """
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hjepa_gfn.models.layers import Block, Dense, Embed, Norm, Source, masked
+from hjepa_gfn.models.layers import Block, Compute, Dense, Embed, Keys, Norm, Source, masked
 from hjepa_gfn.plans import Plan, PlanSpec, edge_exists
 
 MAX_OFFSET = 8
@@ -42,62 +43,98 @@ class PlanEmbed(nn.Module):
         return x + Dense(self.width, ("embed", None), use_bias=False, name="edges")(edges.reshape(*x.shape[:-1], -1))
 
 
-class Seen(NamedTuple):
-    """What every layer looks at besides the two streams (constant over depth)."""
+class Memory(NamedTuple):
+    """What a plan stream looks at besides the plan, at every layer; fixed while a plan is built. L layers."""
 
-    context: jnp.ndarray       # [B, C, D]
+    context: jnp.ndarray             # [L, B, C, 2D] keys and values of the context
+    context_bias: jnp.ndarray        # [B, 1, 1, 1, C]
+    text: jnp.ndarray | None         # [L, R, X, 2D] of the texts that the first R <= B rows read; None: nobody reads
+    text_bias: jnp.ndarray | None    # [R, 1, 1, 1, X]
+
+
+class Draft(NamedTuple):
+    """A text being written, and what it sees: keys and values at every layer."""
+
+    context: jnp.ndarray       # [L, B, C, 2D]
     context_bias: jnp.ndarray  # [B, 1, 1, 1, C]
-    plan_bias: jnp.ndarray     # [B, T, H, N, N] relations between plan tokens, masked on free slots
-    plan_seen: jnp.ndarray     # [B, T, 1, 1, N] mask of plan tokens, for the text
-    text_bias: jnp.ndarray     # text self-attention: causal [X, X], or the mask of words [B, 1, 1, 1, X]
-
-
-Carry = tuple[jnp.ndarray, jnp.ndarray | None]
+    plan: jnp.ndarray          # [L, B, N, 2D]
+    plan_bias: jnp.ndarray     # [B, 1, 1, 1, N]
+    words: jnp.ndarray         # [L, B, X, 2D] of the words so far
 
 
 class Layer(nn.Module):
-    """One layer of both streams; carry (plan [B, T, N, D], text [B, 1 or T, X, D] or None)."""
+    """One layer of both streams: plans [B, T, N, D], texts [B, 1 or T, X, D].
+
+    Every method: (carry, what of this layer was computed before, what all layers see) -> (carry, what of this layer to keep).
+    """
 
     heads: int
+    width: int
     mlp: int
-    mutual: bool
+    compute: Compute
 
     def setup(self) -> None:
-        self.plan_block = Block(self.heads, self.mlp)
-        self.text_block = Block(self.heads, self.mlp)
+        sizes = (self.heads, self.width, self.mlp)
+        self.plan_block = Block(*sizes, ("context", "text"), self.compute)
+        self.text_block = Block(*sizes, ("context", "plan"), self.compute)
 
-    def prior(self, carry: Carry, seen: Seen) -> tuple[Carry, None]:
-        x, y = carry
-        return (self.plan_block(x, seen.plan_bias, [Source("context", seen.context, seen.context_bias)]), y), None
+    def read(self, y: jnp.ndarray | None, _: None, seen: tuple) -> tuple:
+        """Keys and values for the plan stream, of the context [B, C, D] and of a text y [R, 1, X, D] that is read."""
+        context, context_bias, bias = seen
+        kept = self.plan_block.keys("context", context)
+        if y is None:
+            return y, (kept, None)
+        told = self.plan_block.keys("text", y[:, 0])
+        rows = y.shape[0]
+        return self.text_block(y, bias, [Source("context", context[:rows], context_bias[:rows])]), (kept, told)
 
-    def posterior(self, carry: Carry, seen: Seen) -> tuple[Carry, None]:
-        x, y = carry
-        context = Source("context", seen.context, seen.context_bias)
-        words, word_bias = y, seen.text_bias
-        readers = y.shape[0]
-        if readers < x.shape[0]:  # the rows that read no text see padding only
-            fill = [(0, x.shape[0] - readers)] + [(0, 0)] * 3
-            words = jnp.pad(y, fill)
-            word_bias = jnp.pad(word_bias, [*fill, (0, 0)], constant_values=masked(jnp.zeros((), bool)))
-        words = words if self.mutual else words[:, 0]
-        plan = [Source("plan", x[:readers], seen.plan_seen[:readers])] if self.mutual else []
-        context_of_text = Source("context", seen.context[:readers], seen.context_bias[:readers])
-        after = self.plan_block(x, seen.plan_bias, [context, Source("text", words, word_bias)])
-        return (after, self.text_block(y, seen.text_bias, [context_of_text, *plan])), None
+    def plan(self, x: jnp.ndarray, kv: tuple[jnp.ndarray, jnp.ndarray | None], seen: tuple) -> tuple:
+        """x attends to itself (bias [B, T, H, N, N]) and to this layer's part `kv` of the memory."""
+        (context, text), (bias, context_bias, text_bias) = kv, seen
+        others = [Keys(context, context_bias)]
+        if text is not None:
+            more = x.shape[0] - text.shape[0]
+            if more:  # the rows that read no text see padding only
+                text = jnp.pad(text, [(0, more), (0, 0), (0, 0)])
+                text_bias = jnp.pad(text_bias, [(0, more)] + [(0, 0)] * 4, constant_values=masked(jnp.zeros((), bool)))
+            others.append(Keys(text, text_bias))
+        return self.plan_block(x, bias, others), None
 
-    def explain(self, carry: Carry, seen: Seen) -> tuple[Carry, None]:
-        x, y = carry
-        context = Source("context", seen.context, seen.context_bias)
-        y = self.text_block(y, seen.text_bias, [context, Source("plan", x, seen.plan_seen)])
-        return (self.plan_block(x, seen.plan_bias, [context]), y), None
+    def explain(self, carry: tuple[jnp.ndarray, jnp.ndarray], _: None, seen: tuple) -> tuple:
+        """A whole text y [B, T, X, D], each word seeing those before it; beside the plan x that it speaks of."""
+        (x, y), (context, plan_bias, plan_seen, causal) = carry, _sourced(seen)
+        y = self.text_block(y, causal, [context, Source("plan", x, plan_seen)])
+        return (self.plan_block(x, plan_bias, [context]), y), None
 
-    def everything(self, carry: Carry, seen: Seen) -> tuple[Carry, None]:
+    def prepare(self, x: jnp.ndarray, _: None, seen: tuple) -> tuple:
+        """What a text about the plan x [B, 1, N, D] will see at this layer."""
+        context, plan_bias = _sourced(seen)
+        shown = (self.text_block.keys("context", context.features), self.text_block.keys("plan", x[:, 0]))
+        return self.plan_block(x, plan_bias, [context]), shown
+
+    def write(self, y: jnp.ndarray, kv: tuple[jnp.ndarray, ...], seen: tuple) -> tuple:
+        """The word y [B, 1, 1, D] at `place` int32 []; returns it one layer on, and this layer's words with it."""
+        (context, plan, words), (context_bias, plan_bias, place) = kv, seen
+        own = self.text_block.keys_of_self(y)[:, 0]
+        words = jax.lax.dynamic_update_slice_in_dim(words, own, place, axis=1)
+        before = masked(jnp.arange(words.shape[1]) <= place)
+        y = self.text_block.attend(
+            y, [Keys(words, before), Keys(context, context_bias), Keys(plan, plan_bias)])
+        return y, words
+
+    def everything(self, carry: tuple[jnp.ndarray, jnp.ndarray], _: None, seen: tuple) -> tuple:
         """Touches every parameter (initialisation only)."""
-        x, y = carry
-        context, plan = Source("context", seen.context, seen.context_bias), Source("plan", x, seen.plan_seen)
-        words = Source("text", y if self.mutual else y[:, 0], seen.text_bias)
-        after = self.plan_block(x, seen.plan_bias, [context, words])
-        return (after, self.text_block(y, seen.text_bias, [context, plan])), None
+        (x, y), (context, plan_bias, plan_seen, words) = carry, _sourced(seen)
+        after = self.plan_block(x, plan_bias, [context, Source("text", y[:, 0], words)])
+        return (after, self.text_block(y, words, [context, Source("plan", x, plan_seen)])), None
+
+
+METHODS = ("read", "plan", "explain", "prepare", "write", "everything")
+
+
+def _sourced(seen: tuple) -> tuple:
+    """(context features, context bias, ...) -> (context as a source, ...)."""
+    return Source("context", seen[0], seen[1]), *seen[2:]
 
 
 class SharedEncoder(nn.Module):
@@ -110,63 +147,82 @@ class SharedEncoder(nn.Module):
     layers: int
     text_vocab: int
     text_length: int
-    mutual: bool
+    compute: Compute = Compute()
 
     def setup(self) -> None:
         self.plan_embed = PlanEmbed(self.spec, self.width)
         self.relation = Embed((2 * MAX_OFFSET + 1) * self.spec.num_scales**2, self.heads, 0.02, (None, None))
         self.word = Embed(self.text_vocab, self.width, 0.5, ("vocab", "embed"))
         self.place = Embed(self.text_length, self.width, 0.5, (None, "embed"))
-        scanned = nn.scan(
-            Layer, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast, length=self.layers,
-            metadata_params={nn.PARTITION_NAME: "layers"}, methods=["prior", "posterior", "explain", "everything"])
-        self.stack = scanned(self.heads, self.mlp, self.mutual)
+        scanned = self.compute.over_layers(Layer, self.layers, (0, nn.broadcast), METHODS)
+        self.stack = scanned(self.heads, self.width, self.mlp, self.compute)
         self.plan_norm, self.text_norm = Norm(), Norm()
 
-    def _seen(self, plan: Plan, context: jnp.ndarray, context_mask: jnp.ndarray, text_bias: jnp.ndarray) -> Seen:
-        """The plan's relations are a bias by signed distance in reading order and both tags: a function of the tree,
-        not of the buffer's order."""
+    def _plan(self, plan: Plan) -> tuple[jnp.ndarray, jnp.ndarray, jnp.ndarray]:
+        """Embedded tokens [B, T, N, D], the bias of their relations [B, T, H, N, N] and the mask of tokens [B, T, 1, 1, N].
+
+        Relations are a bias by signed distance in reading order and both tags: a function of the tree, not of the buffer's
+        order."""
         distance = plan.position[..., None, :] - plan.position[..., :, None]
         offset = jnp.clip(distance, -MAX_OFFSET, MAX_OFFSET) + MAX_OFFSET
         scales = self.spec.num_scales
         index = (offset * scales + plan.tag[..., :, None]) * scales + plan.tag[..., None, :]
         valid = masked(plan.valid)[..., None, None, :]
         relations = jnp.moveaxis(self.relation(index), -1, -3) + valid
-        return Seen(context, masked(context_mask)[:, None, None, None, :], relations, valid, text_bias)
+        return self.plan_embed(plan).astype(self.compute.dtype), relations, valid
 
-    def _text(self, text: jnp.ndarray) -> jnp.ndarray:
-        return self.word(text) + self.place(jnp.arange(text.shape[-1]))
+    def _text(self, text: jnp.ndarray, first: jnp.ndarray | int = 0) -> jnp.ndarray:
+        places = self.place(first + jnp.arange(text.shape[-1]))
+        return (self.word(text) + places).astype(self.compute.dtype)
 
-    def plan_features(
-        self, plan: Plan, context: jnp.ndarray, context_mask: jnp.ndarray, text: jnp.ndarray | None
-    ) -> jnp.ndarray:
-        """Plan leaves [B, T, ...], context [B, C, D] -> plan features [B, T, N, D].
+    def _context(self, context: jnp.ndarray, context_mask: jnp.ndarray) -> tuple[jnp.ndarray, jnp.ndarray]:
+        return context.astype(self.compute.dtype), masked(context_mask)[:, None, None, None, :]
 
-        text int32 [R, X], R <= B (0: pad): the first R rows read it (posterior), the others read none (prior).
-        """
-        x = self.plan_embed(plan)
-        if text is None:
-            (x, _), _ = self.stack.prior((x, None), self._seen(plan, context, context_mask, jnp.zeros(())))
-            return self.plan_norm(x)
-        y = self._text(text)[:, None]
-        if self.mutual:
-            y = jnp.broadcast_to(y, (y.shape[0], x.shape[1], *y.shape[2:]))
-        words = masked(text > 0)[:, None, None, None, :]
-        (x, _), _ = self.stack.posterior((x, y), self._seen(plan, context, context_mask, words))
+    def read(self, context: jnp.ndarray, context_mask: jnp.ndarray, text: jnp.ndarray | None) -> Memory:
+        """Reads context [B, C, D] and texts int32 [R, X] (0: pad), R <= B: the first R rows read one (posterior)."""
+        seen = self._context(context, context_mask)
+        y = bias = None
+        if text is not None:
+            y, bias = self._text(text)[:, None], masked(text > 0)[:, None, None, None, :]
+        _, (kept, told) = self.stack.read(y, None, (*seen, bias))
+        return Memory(kept, seen[1], told, bias)
+
+    def plan_features(self, plan: Plan, memory: Memory) -> jnp.ndarray:
+        """Plan leaves [B, T, ...] -> plan features float32 [B, T, N, D]."""
+        x, relations, _ = self._plan(plan)
+        x, _ = self.stack.plan(x, (memory.context, memory.text), (relations, memory.context_bias, memory.text_bias))
         return self.plan_norm(x)
 
     def explain(self, plan: Plan, context: jnp.ndarray, context_mask: jnp.ndarray, text: jnp.ndarray) -> jnp.ndarray:
         """Features [B, T, X, D] of text int32 [B, T, X] at each word, seeing the words before it, context and plan."""
         length = text.shape[-1]
         causal = masked(jnp.tril(jnp.ones((length, length), bool)))
-        seen = self._seen(plan, context, context_mask, causal)
-        (_, y), _ = self.stack.explain((self.plan_embed(plan), self._text(text)), seen)
+        x, relations, valid = self._plan(plan)
+        carry = (x, self._text(text))
+        (_, y), _ = self.stack.explain(carry, None, (*self._context(context, context_mask), relations, valid, causal))
         return self.text_norm(y)
+
+    def prepare(self, plan: Plan, context: jnp.ndarray, context_mask: jnp.ndarray, length: int) -> Draft:
+        """An empty text of at most `length` words about plans [B]; `write` fills it."""
+        x, relations, valid = self._plan(jax.tree.map(lambda leaf: leaf[:, None], plan))
+        seen = self._context(context, context_mask)
+        _, (kept, shown) = self.stack.prepare(x, None, (*seen, relations))
+        words = jnp.zeros((*shown.shape[:2], length, shown.shape[-1]), shown.dtype)
+        return Draft(kept, seen[1], shown, valid, words)
+
+    def write(self, draft: Draft, word: jnp.ndarray, place: jnp.ndarray) -> tuple[jnp.ndarray, Draft]:
+        """Features [B, D] at `word` int32 [B], the text's word number `place` int32 []; and the draft with it."""
+        y = self._text(word[:, None, None], place)
+        y, words = self.stack.write(
+            y, (draft.context, draft.plan, draft.words), (draft.context_bias, draft.plan_bias, place))
+        return self.text_norm(y)[:, 0, 0], draft._replace(words=words)
 
     def touch(
         self, plan: Plan, context: jnp.ndarray, context_mask: jnp.ndarray, text: jnp.ndarray
     ) -> tuple[jnp.ndarray, jnp.ndarray]:
         """Plan and text features after a pass through every parameter (initialisation only). text int32 [B, X]."""
-        seen = self._seen(plan, context, context_mask, masked(text > 0)[:, None, None, None, :])
-        (x, y), _ = self.stack.everything((self.plan_embed(plan), self._text(text)[:, None]), seen)
+        x, relations, valid = self._plan(plan)
+        words = masked(text > 0)[:, None, None, None, :]
+        carry = (x, self._text(text)[:, None])
+        (x, y), _ = self.stack.everything(carry, None, (*self._context(context, context_mask), relations, valid, words))
         return self.plan_norm(x), self.text_norm(y)

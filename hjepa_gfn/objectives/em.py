@@ -140,21 +140,19 @@ def e_step(
 def sample_text(system: System, params: Params, key: jnp.ndarray, plan: Plan, context: Context, temperature: float = 1.0
                 ) -> jnp.ndarray:
     """x ~ p(x|z,c) int32 [B, X], word by word; 1 begins, 2 ends, 0 pads. plan [B]."""
-    length = system.network.sizes.text_length
-    batch = plan.batch_shape[0]
-    plans = jax.tree.map(lambda x: x[:, None], plan)
-    words = jnp.zeros((batch, 1, length), jnp.int32).at[..., 0].set(1)
+    length, batch = system.network.sizes.text_length, plan.batch_shape[0]
+    begin = jnp.zeros((batch, length), jnp.int32).at[:, 0].set(1)
 
     def write(i, carry):
-        words, ended = carry
-        log_p = system.net(params, plans, context, words, method="explain")[:, 0, i]
+        words, ended, draft = carry
+        log_p, draft = system.net(params, draft, jax.lax.dynamic_index_in_dim(words, i, 1, False), i, method="write")
         log_p = log_p.at[:, :2].set(-jnp.inf)  # neither pad nor begin
         word = jnp.argmax(log_p + temperature * jax.random.gumbel(jax.random.fold_in(key, i), log_p.shape), axis=-1)
         word = jnp.where(ended, 0, word).astype(jnp.int32)
-        return words.at[:, 0, i + 1].set(word), ended | (word == 2)
+        return words.at[:, i + 1].set(word), ended | (word == 2), draft
 
-    words, _ = jax.lax.fori_loop(0, length - 1, write, (words, jnp.zeros(batch, bool)))
-    return words[:, 0]
+    draft = system.net(params, plan, context, method="prepare")
+    return jax.lax.fori_loop(0, length - 1, write, (begin, jnp.zeros(batch, bool), draft))[0]
 
 
 def sleep_loss(params: Params, key: jnp.ndarray, case: Case, system: System, options: Any) -> tuple[jnp.ndarray, Metrics]:

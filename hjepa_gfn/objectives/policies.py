@@ -57,10 +57,11 @@ def sample_paths(
     the mix.
     """
     spec, readers = system.spec, num_readers(text)
+    memory = system.net(params, context, text, method="read")
 
     def behave(uniform, plan):
         seen = jax.tree.map(lambda x: x[:, None], plan)
-        features = system.net(params, seen, context, text, method="features")
+        features = system.net(params, seen, memory, method="recall")
         logits = jax.tree.map(lambda x: x[:, 0], system.net(params, features, seen, readers, method="edits"))
         odds = (logits.log_stop - logits.log_go) / explore.temperature
         stop_prob, log_site = jax.nn.sigmoid(odds), logits.log_site / explore.temperature

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from hjepa_gfn.models import fsq
 from hjepa_gfn.models.agent_network import AgentNetwork, NetworkSizes
 from hjepa_gfn.models.jepa import Jepa, JepaSizes
+from hjepa_gfn.models.layers import Compute
 from hjepa_gfn.plans import PlanSpec
 
 Params = dict[str, Any]
@@ -76,7 +77,8 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int)
         action_codes=(fsq.num_codes(jepa.macro_levels), num_actions), capacity=capacity, max_edits=max_edits)
     sizes = NetworkSizes(
         width=model.width, heads=model.heads, mlp=model.mlp, layers=model.layers, context_layers=model.context_layers,
-        queries=model.queries, text_vocab=text_vocab, text_length=text_length, num_actions=num_actions, mutual=model.mutual)
+        queries=model.queries, text_vocab=text_vocab, text_length=text_length, num_actions=num_actions,
+        compute=Compute(**getattr(model, "compute", {})))
     return System(spec, AgentNetwork(spec, sizes), Jepa(jepa), model.max_legs, model.max_steps)
 
 

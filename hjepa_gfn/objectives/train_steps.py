@@ -3,6 +3,7 @@
 This is the one registry of objectives: the loop, the mesh tests and later reports iterate over `make_train_steps`.
 """
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from hjepa_gfn.distributed.sharding import in_groups
+from hjepa_gfn.errors import UserError
 from hjepa_gfn.gflownet.gate import Gate, gate_value, hold, init_gate, threshold, update_gate
 from hjepa_gfn.objectives import em, ranking
 from hjepa_gfn.objectives.cases import make_case, make_told_case
@@ -49,6 +52,26 @@ def learning_rate(config: Any, step: jnp.ndarray, group: str) -> jnp.ndarray:
     return base * (0.1 + 0.45 * (1.0 + jnp.cos(jnp.pi * phase)))
 
 
+def accumulate(loss_fn: Callable, parts: int, params: Params, key: jnp.ndarray, batch: Any) -> tuple[tuple, Params]:
+    """((loss, metrics), gradients) of `loss_fn(params, key, batch)`, means over `parts` microbatches taken one after the other.
+
+    Part i holds the rows i, i + parts, ...: on a mesh each device gives a part of its own rows to every microbatch.
+    """
+    gradient = jax.value_and_grad(loss_fn, has_aux=True)
+    if parts == 1:
+        return gradient(params, key, batch)
+    batch = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, gradient(params, *part)), None
+
+    parts_of = jax.random.split(key, parts), batch
+    shapes = jax.eval_shape(gradient, params, *jax.tree.map(lambda x: x[0], parts_of))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    total, _ = jax.lax.scan(add, zeros, parts_of)
+    return jax.tree.map(lambda x: x / parts, total)
+
+
 def apply_gradients(config: Any, tx, state: TrainState, grads: Params, groups: tuple[str, ...]) -> TrainState:
     """One Adam step of the named groups; the others keep parameters and moments."""
     params, optimizer = dict(state.params), dict(state.optimizer)
@@ -72,20 +95,52 @@ def _first(batch: Any, rows: int) -> Any:
     return jax.tree.map(lambda x: x[:rows], batch)
 
 
+def check_rows(config: Any) -> None:
+    """Raises UserError where a batch cannot be cut into microbatches and groups that hold the rows each train step takes."""
+    parts = config.microbatches * config.groups
+    if config.microbatches < 1 or config.groups < 1 or config.data.batch_size % parts:
+        raise UserError(
+            f"data.batch_size={config.data.batch_size} must be a multiple of microbatches x groups = "
+            f"{config.microbatches} x {config.groups}")
+    group = config.data.batch_size // parts
+    for name, rows in config.em.rows.items():
+        room = group * config.data.window if name == "habit" else group
+        if not 0 < rows <= room:
+            raise UserError(f"em.rows.{name}={rows}: a group has {room} rows (batch_size / microbatches / groups = {group})")
+
+
 def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainState, Any], tuple[TrainState, Metrics]]]:
-    """name -> (state, batch) -> (state, metrics). Pure; the caller jits, shards and donates."""
+    """name -> (state, batch) -> (state, metrics). Pure; the caller jits, shards and donates.
+
+    A batch is cut into `config.microbatches` parts, whose gradients are added up one after the other, and each part into
+    `config.groups`, side by side: the loss is the mean of theirs, `config.em.rows` are the rows that each group takes. Only
+    the JEPA's loss is one of the whole part at once: SIGReg is a statistic of the batch.
+
+    Raises:
+      UserError: see `check_rows`.
+    """
+    check_rows(config)
     tx = make_optimizer(config.optimizer)
     options, rows = config.em, config.em.rows
 
+    def grouped(loss_fn: Callable) -> Callable:
+        def mean_loss(params, key, batch):
+            each = in_groups(partial(loss_fn, params), jax.random.split(key, config.groups), batch)
+            return jax.tree.map(lambda x: x.mean(0), each)
+
+        return mean_loss
+
     def train_step(name: str, groups: tuple[str, ...], loss_fn: Callable, after: Callable | None = None):
+        loss_fn = loss_fn if name == "jepa" else grouped(loss_fn)
+
         def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), state.step), sum(map(ord, name)))
             moving = {g: state.params[g] for g in groups}
 
-            def wrapped(moving):
+            def wrapped(moving, key, batch):
                 return loss_fn({**state.params, **moving}, key, batch)
 
-            (loss, metrics), grads = jax.value_and_grad(wrapped, has_aux=True)(moving)
+            (loss, metrics), grads = accumulate(wrapped, config.microbatches, moving, key, batch)
             new = apply_gradients(config, tx, state, grads, groups)
             metrics = {"loss": loss, "grad_norm": optax.global_norm(grads), **metrics}
             return after(state, new, metrics) if after else (new, metrics)

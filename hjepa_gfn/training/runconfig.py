@@ -23,6 +23,7 @@ FREE_FIELDS = (
     "progress",
     "workers",
     "mesh",
+    "sharding",
 )
 
 

@@ -19,7 +19,7 @@ from hjepa_gfn.worlds.protocol import Observation
 def agent():
     model = ConfigDict(dict(
         state=4, hidden=8, leg=4, step_levels=(5, 5), leg_levels=(3, 3), macro_levels=(3, 3), width=8, heads=2, mlp=8, layers=1,
-        context_layers=1, queries=1, mutual=False, max_legs=3, max_steps=3))
+        context_layers=1, queries=1, max_legs=3, max_steps=3))
     system = make_system(model, 10, 6, 7)
     return system, unbox(init_params(system, jax.random.key(0), 3))
 

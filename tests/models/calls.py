@@ -7,13 +7,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny  # noqa: E402
 
 B, T = 4, 3
-both = pytest.mark.parametrize("mutual", [False, True])
 
 
 def plans(seed=0):
@@ -23,9 +21,9 @@ def plans(seed=0):
 
 
 @functools.cache
-def answers(readers, mutual=False):
+def answers(readers):
     """Jitted (params, plans, context, text) -> everything that the heads answer, with `readers` posterior rows."""
-    net = tiny.system(mutual=mutual).net
+    net = tiny.system().net
 
     def call(params, plan, context, text):
         features = net(params, plan, context, text if readers else None, method="features")
@@ -40,8 +38,8 @@ def answers(readers, mutual=False):
 
 
 @functools.cache
-def explained(mutual=False):
-    return jax.jit(lambda params, plan, context, text: tiny.system(mutual=mutual).net(
+def explained():
+    return jax.jit(lambda params, plan, context, text: tiny.system().net(
         params, plan, context, text, method="explain"))
 
 

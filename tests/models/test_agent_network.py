@@ -11,7 +11,7 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 import tiny  # noqa: E402
-from calls import B, T, answers, both, close, explained, plans, rows  # noqa: E402
+from calls import B, T, answers, close, explained, plans, rows  # noqa: E402
 
 from hjepa_gfn.models.layers import NEG  # noqa: E402
 from hjepa_gfn.plans import apply_forward, backward_mask, forward_mask, root_plan, site_index  # noqa: E402
@@ -19,8 +19,7 @@ from hjepa_gfn.plans import apply_forward, backward_mask, forward_mask, root_pla
 # --- the tree, not the buffer ---------------------------------------------------------------------------------------
 
 
-@both
-def test_answers_are_a_function_of_the_tree_not_of_the_buffers_order(mutual):
+def test_answers_are_a_function_of_the_tree_not_of_the_buffers_order():
     """Slots 1.. are permuted, differently on every row, half of the rows reading a text."""
     readers, n = 2, tiny.system().spec.capacity
     rng = np.random.default_rng(0)
@@ -30,7 +29,7 @@ def test_answers_are_a_function_of_the_tree_not_of_the_buffers_order(mutual):
     moved = type(z)(*(move(leaf) for leaf in z[:-1]), z.num_edits)
     assert np.asarray(z.valid).sum(-1).max() > 3 and not np.array_equal(z.valid, moved.valid)
     arguments = tiny.context(B), tiny.words(readers, tiny.TEXT)
-    a, b = (answers(readers, mutual)(tiny.params(), p, *arguments) for p in (z, moved))
+    a, b = (answers(readers)(tiny.params(), p, *arguments) for p in (z, moved))
     by_token = lambda x: move(np.asarray(x).reshape(B, T, n, 6, *x.shape[3:]))
     shown = np.asarray(moved.valid)
     for name in ("log_stop", "log_go", "flow", "energy"):
@@ -40,21 +39,20 @@ def test_answers_are_a_function_of_the_tree_not_of_the_buffers_order(mutual):
         np.testing.assert_allclose(expected[shown], found[shown], atol=5e-5, err_msg=name)
     np.testing.assert_allclose(move(a["features"])[shown], np.asarray(b["features"])[shown], atol=5e-5)
     text = jnp.broadcast_to(tiny.words(B, tiny.TEXT)[:, None], (B, T, tiny.TEXT))
-    close(*(explained(mutual)(tiny.params(), p, arguments[0], text) for p in (z, moved)), atol=5e-5)
+    close(*(explained()(tiny.params(), p, arguments[0], text) for p in (z, moved)), atol=5e-5)
 
 
-@both
-def test_what_lies_in_free_slots_makes_no_difference(mutual):
+def test_what_lies_in_free_slots_makes_no_difference():
     z = plans(1)
     noise = lambda x, top: jnp.where(z.valid, x, jnp.arange(x.shape[-1]) % top)
     dirty = z._replace(code=noise(z.code, 3), tag=noise(z.tag, 2), position=noise(z.position, 4))
     assert not np.asarray(z.valid).all()
     c, p = tiny.context(B), tiny.params()
-    a, b = (answers(2, mutual)(p, plan, c, tiny.words(2, tiny.TEXT)) for plan in (z, dirty))
+    a, b = (answers(2)(p, plan, c, tiny.words(2, tiny.TEXT)) for plan in (z, dirty))
     for name in ("log_stop", "log_site", "log_back", "flow", "energy"):
         np.testing.assert_allclose(a[name], b[name], atol=1e-5, err_msg=name)
     text = jnp.broadcast_to(tiny.words(B, tiny.TEXT)[:, None], (B, T, tiny.TEXT))
-    close(*(explained(mutual)(p, plan, c, text) for plan in (z, dirty)))
+    close(*(explained()(p, plan, c, text) for plan in (z, dirty)))
 
 
 def grown(*edits):
@@ -79,36 +77,33 @@ def test_different_trees_get_different_answers(one, other):
     arguments = tiny.context(B), tiny.words(2, tiny.TEXT)
     a, b = (answers(2)(tiny.params(), grown(*edits), *arguments) for edits in (one, other))
     for name in ("log_stop", "energy", "flow"):
-        assert np.abs(a[name] - b[name]).min() > 1e-4, name
+        assert np.abs(a[name] - b[name]).max() > 1e-3, name
 
 
 # --- readers and others ---------------------------------------------------------------------------------------------
 
 
-@both
-def test_a_mixed_batch_equals_separate_calls(mutual):
+def test_a_mixed_batch_equals_separate_calls():
     """The first rows are those of a batch of readers, the others those of a batch without any text."""
     z, c, x, p = plans(2), tiny.context(B), tiny.words(B, tiny.TEXT), tiny.params()
-    mixed = answers(2, mutual)(p, z, c, x[:2])
-    close(rows(mixed, slice(0, 2)), rows(answers(B, mutual)(p, z, c, x), slice(0, 2)))
+    mixed = answers(2)(p, z, c, x[:2])
+    close(rows(mixed, slice(0, 2)), rows(answers(B)(p, z, c, x), slice(0, 2)))
     close(rows(mixed, slice(2, B)), rows(answers(0)(p, z, c, None), slice(2, B)))
 
 
-@both
-def test_only_the_readers_depend_on_the_text_each_on_its_own(mutual):
+def test_only_the_readers_depend_on_the_text_each_on_its_own():
     readers = 2
     z, c, x = plans(3), tiny.context(B), tiny.words(readers, tiny.TEXT, full=True)
-    call = functools.partial(answers(readers, mutual), tiny.params(), z, c)
+    call = functools.partial(answers(readers), tiny.params(), z, c)
     before, after = call(x), call(x.at[0, 3].set(3 + x[0, 3] % 5))
     change = np.abs(before["features"] - after["features"]).max((-1, -2))
     assert (change[0] > 1e-3).all() and not change[1:].any()
 
 
-@both
-def test_steps_of_a_trajectory_do_not_see_each_other(mutual):
+def test_steps_of_a_trajectory_do_not_see_each_other():
     z, other, c, x = plans(4), plans(40), tiny.context(B), tiny.words(2, tiny.TEXT)
     swapped = jax.tree.map(lambda u, v: v.at[:, 1].set(u[:, 1]), z, other)
-    before, after = (answers(2, mutual)(tiny.params(), plan, c, x) for plan in (z, swapped))
+    before, after = (answers(2)(tiny.params(), plan, c, x) for plan in (z, swapped))
     close(*(jax.tree.map(lambda y: y[:, 1], out) for out in (before, after)), atol=0)
     assert np.abs(before["features"] - after["features"])[:, 0].max() > 1e-3
 
@@ -123,8 +118,7 @@ def test_rows_do_not_see_each_other():
         close(rows(before, b), rows(after, b), atol=0)
 
 
-@both
-def test_padding_of_the_text_is_not_read(mutual):
+def test_padding_of_the_text_is_not_read():
     """Another embedding of the padding word changes nothing; another one of a word that is read does."""
     z, c, p = plans(7), tiny.context(B), tiny.params()
     x = tiny.words(2, tiny.TEXT, full=True).at[:, 5:].set(0)
@@ -134,7 +128,7 @@ def test_padding_of_the_text_is_not_read(mutual):
         table = encoder["word"]["table"].at[word].add(jnp.cos(jnp.arange(16.0)))
         return {**p, "encoder": {**p["encoder"], "encoder": {**encoder, "word": {"table": table}}}}
 
-    base, padding, begin = (answers(2, mutual)(q, z, c, x) for q in (p, embedded(0), embedded(1)))
+    base, padding, begin = (answers(2)(q, z, c, x) for q in (p, embedded(0), embedded(1)))
     close(base, padding)
     assert np.abs(base["features"] - begin["features"])[:2].max((1, 2, 3)).min() > 1e-3
 
@@ -155,17 +149,14 @@ def test_posterior_and_prior_have_heads_of_their_own():
             assert np.abs(np.asarray(rows(before[name], moved)) - rows(after[name], moved)).max() > 1e-3, (kind, name)
 
 
-def test_mutual_reading_lets_the_text_see_the_plan_and_plain_reading_does_not():
-    """Parameters of the text stream's look at the plan matter to the posterior only where reading is mutual."""
-    z, c, x = plans(9), tiny.context(B), tiny.words(B, tiny.TEXT)
-    for mutual in (False, True):
-        p = tiny.params()
-        stack = p["encoder"]["encoder"]["stack"]
-        text = {**stack["text_block"], "kv_plan": jax.tree.map(lambda w: -2 * w, stack["text_block"]["kv_plan"])}
-        encoder = {**p["encoder"]["encoder"], "stack": {**stack, "text_block": text}}
-        turned = {**p, "encoder": {**p["encoder"], "encoder": encoder}}
-        a, b = (answers(B, mutual)(q, z, c, x)["features"] for q in (p, turned))
-        assert (np.abs(a - b).max() > 1e-3) == mutual
+def test_texts_are_read_without_a_look_at_the_plan():
+    """What is read is computed once for all plans: the text stream's look at the plan is no part of it."""
+    z, c, x, p = plans(9), tiny.context(B), tiny.words(B, tiny.TEXT), tiny.params()
+    stack = p["encoder"]["encoder"]["stack"]
+    text = {**stack["text_block"], "kv_plan": jax.tree.map(lambda w: -2 * w, stack["text_block"]["kv_plan"])}
+    encoder = {**p["encoder"]["encoder"], "stack": {**stack, "text_block": text}}
+    turned = {**p, "encoder": {**p["encoder"], "encoder": encoder}}
+    close(*(answers(B)(q, z, c, x)["features"] for q in (p, turned)), atol=0)
 
 
 # --- heads ----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 import tiny  # noqa: E402
-from calls import B, T, answers, both, close, explained, plans  # noqa: E402
+from calls import B, T, answers, close, explained, plans  # noqa: E402
 
 from hjepa_gfn.models.agent_network import Context  # noqa: E402
 
@@ -41,15 +41,14 @@ def test_context_reads_each_of_its_inputs_and_no_padding():
     assert np.abs(dark.tokens - base.tokens)[:, 6].max() > 1e-2
 
 
-@both
-def test_masked_context_is_seen_by_nobody(mutual):
+def test_masked_context_is_seen_by_nobody():
     z, c, x = plans(13), tiny.context(B), tiny.words(2, tiny.TEXT)
     assert not np.asarray(c.mask).all()
     dark = Context(jnp.where(c.mask[..., None], c.tokens, 7 * jnp.cos(jnp.arange(16.0))), c.mask)
     p = tiny.params()
-    close(*(answers(2, mutual)(p, z, k, x) for k in (c, dark)))
+    close(*(answers(2)(p, z, k, x) for k in (c, dark)))
     text = jnp.broadcast_to(tiny.words(B, tiny.TEXT)[:, None], (B, T, tiny.TEXT))
-    close(*(explained(mutual)(p, z, k, text) for k in (c, dark)))
+    close(*(explained()(p, z, k, text) for k in (c, dark)))
 
 
 # --- explainer ------------------------------------------------------------------------------------------------------
@@ -74,3 +73,15 @@ def test_explanations_speak_of_plan_and_situation():
     base = explained()(p, z, c, x)
     for z2, c2 in ((plans(17), c), (z, tiny.context(B, seed=3))):
         assert np.abs(explained()(p, z2, c2, x) - base).max((2, 3)).min() > 1e-4
+
+
+def test_writing_word_by_word_says_what_reading_the_whole_text_does():
+    """Keys and values kept from word to word against the causal pass over the whole text; plans of all sizes."""
+    z, c, p, net = jax.tree.map(lambda leaf: leaf[:, 0], plans(18)), tiny.context(B), tiny.params(), tiny.system().net
+    x = tiny.words(B, tiny.TEXT, full=True)
+    whole = explained()(p, jax.tree.map(lambda leaf: leaf[:, None], z), c, x[:, None])[:, 0]
+    draft = net(p, z, c, method="prepare")
+    write = jax.jit(lambda p, *arguments: net(p, *arguments, method="write"))
+    for place in range(tiny.TEXT - 1):
+        log_p, draft = write(p, draft, x[:, place], place)
+        np.testing.assert_allclose(log_p, whole[:, place], atol=2e-5, err_msg=str(place))

@@ -36,8 +36,8 @@ def sources(flat, flat_bias, deep, deep_bias):
 def block():
     """(compiled function of parameters and the six arrays, parameters)."""
     arrays = split(free_and_masked())
-    weights = tiny.drawn(lambda: Block(H, 16).init(jax.random.key(0), *arrays))
-    return jax.jit(lambda weights, *arrays: Block(H, 16).apply(weights, *split(arrays))), weights
+    weights = tiny.drawn(lambda: Block(H, D, 16, ("context", "plan")).init(jax.random.key(0), *arrays))
+    return jax.jit(lambda weights, *arrays: Block(H, D, 16, ("context", "plan")).apply(weights, *split(arrays))), weights
 
 
 def split(arrays):
@@ -87,10 +87,11 @@ def test_a_block_is_one_softmax_over_all_sources_then_an_mlp():
         mixed = []
         for head in range(H):
             part = slice(head * D // H, (head + 1) * D // H)
-            logits = keys[:, :D][:, part] @ (h[b, t, i] @ p["q"]["kernel"])[part] / np.sqrt(D // H)
+            k, v = np.split(keys[:, 2 * head * D // H : 2 * (head + 1) * D // H], 2, axis=1)  # by head: keys, then values
+            logits = k @ (h[b, t, i] @ p["q"]["kernel"])[part] / np.sqrt(D // H)
             logits += np.concatenate([bias[b, t, head, i], hide[b, 0, 0, 0], hide[b, 0, 0, 0]])
             weight = np.exp(logits - logits.max())
-            mixed.append(weight / weight.sum() @ keys[:, D:][:, part])
+            mixed.append(weight / weight.sum() @ v)
         expected[b, t, i] = x[b, t, i] + np.concatenate(mixed) @ p["out"]["kernel"]
     inner = gelu(norm(expected, "norm_mlp") @ p["up"]["kernel"] + p["up"]["bias"])
     expected += inner @ p["down"]["kernel"] + p["down"]["bias"]

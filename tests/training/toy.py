@@ -29,7 +29,7 @@ class Net(nn.Module):
     def __call__(self, x):
         init = nn.with_logical_partitioning(nn.initializers.lecun_normal(), ("embed", "mlp"))
         x = constrain(jnp.tanh(nn.Dense(32, kernel_init=init)(x)), ("batch", "mlp"))
-        init = nn.with_logical_partitioning(nn.initializers.lecun_normal(), ("mlp", "embed"))
+        init = nn.with_logical_partitioning(nn.initializers.lecun_normal(), ("mlp", None))
         return constrain(nn.Dense(1, kernel_init=init)(x), ("batch", None))
 
 
