@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from absl import flags
 
 from hjepa_gfn.errors import UserError
@@ -117,18 +118,31 @@ def in_turns(fn: Callable[[], _T]) -> _T:
 
     For a function that finds its work done by another one and then leaves it (`data.builder.build`). With a shared disk
     process 0 alone does the work; without one, each host does it once, in the time that two of them take.
+
+    Raises:
+      UserError: another process failed: left alone, this one would wait for it until the runtime ends it.
+      Exception: whatever `fn` raises.
     """
     if jax.process_count() == 1:
         return fn()
+    from jax.experimental import multihost_utils
     from orbax.checkpoint import multihost  # a barrier of hosts: devices may wait for each other for a short time only
 
     barrier = multihost.get_barrier_sync_fn()
     turn = 0 if jax.process_index() == 0 else 1 if os.environ.get("SLURM_LOCALID", "0") == "0" else 2
-    results = []
+    results, failure = [], None
     for now in range(3):
         if now == turn:
-            results.append(fn())
+            try:
+                results.append(fn())
+            except Exception as error:
+                failure = error
         barrier(key=f"hjepa_gfn_turn_{next(_barriers)}", timeout_ms=_DAY_MS)
+        failed = multihost_utils.process_allgather(np.asarray(failure is not None))
+        if failure:
+            raise failure
+        if failed.any():
+            raise UserError(f"stopped, as process {int(np.argmax(failed))} failed; what it says of it stands in its own output")
     return results[0]
 
 

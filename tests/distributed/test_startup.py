@@ -170,6 +170,15 @@ def build():
     return "built"
 
 print(startup.in_turns(build), startup.in_turns(build))
+
+def fail():
+    raise UserError(f"disk full in {number}")
+
+for fn in (fail if number == 0 else build, build if number == 0 else fail):
+    try:
+        startup.in_turns(fn)
+    except UserError as error:
+        print(error)
 """
 
 
@@ -193,17 +202,25 @@ def programs(tmp_path_factory):
     folder, port = tmp_path_factory.mktemp("shared"), _free_port()
     processes = [_start(0, port, folder, 60), _start(1, port, folder, 60), _start(0, _free_port(), folder, 1)]
     try:
-        yield [(*process.communicate(timeout=60), process.returncode) for process in processes]
+        results = [(*process.communicate(timeout=60), process.returncode) for process in processes]
+        yield [([line for line in out.splitlines() if not line.startswith("[Gloo]")], err, code) for out, err, code in results]
     finally:
         for process in processes:
             process.kill()
 
 
 def test_two_processes_find_each_other_and_one_of_them_builds(programs):
-    assert [(out, code) for out, _, code in programs[:2]] == [("built found\n", 0), ("found found\n", 0)], programs
+    assert [code for *_, code in programs[:2]] == [0, 0], programs
+    assert [out[0] for out, *_ in programs[:2]] == ["built found", "found found"]
+
+
+def test_where_one_process_fails_all_stop(programs):
+    other = "stopped, as process {} failed; what it says of it stands in its own output"
+    assert programs[0][0][1:] == ["disk full in 0", other.format(1)]
+    assert programs[1][0][1:] == [other.format(0), "disk full in 1"]
 
 
 def test_a_process_whose_companion_never_comes_gives_one_line(programs):
     out, _, code = programs[2]
-    assert code == 2 and out.count("\n") == 1
-    assert out.startswith("error: process 0 of 2 at --coordinator=127.0.0.1:") and "within 1 s" in out
+    assert code == 2 and len(out) == 1
+    assert out[0].startswith("error: process 0 of 2 at --coordinator=127.0.0.1:") and "within 1 s" in out[0]
