@@ -1,6 +1,7 @@
 """Trains an agent: `python -m experiments.train --workdir=runs/demo --config=babyai_gotolocal --config.seed=1`.
 
 Builds the corpus first if `--data_dir` holds none. A run that was stopped or killed goes on where it was.
+On several hosts the same command runs on each (`hjepa_gfn/distributed/startup.py`; `launch/` starts it there).
 """
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from absl import flags
 
 from experiments import cli
 from hjepa_gfn.data.builder import build
-from hjepa_gfn.distributed import ShardingRules, make_mesh
+from hjepa_gfn.distributed import ShardingRules, make_mesh, startup
 from hjepa_gfn.export import npz_bytes
 from hjepa_gfn.training import quiet, run
 from hjepa_gfn.training.agent_task import AgentTask
@@ -26,7 +27,9 @@ def train(config: Any, workdir: str, data_dir: str = "", progress: bool = True) 
     d = config.data
     # before anything is built: a mesh that cannot be had is found out in a second
     mesh = make_mesh(**config.mesh)
-    build(config.level, data, d.train_episodes, d.validation_episodes, d.seed, min(d.workers, os.cpu_count() or 1), progress)
+    workers = min(d.workers, os.cpu_count() or 1)
+    startup.in_turns(  # a corpus that another process has built is left as it is
+        lambda: build(config.level, data, d.train_episodes, d.validation_episodes, d.seed, workers, progress))
     task = AgentTask(config, data)
     files = {"tokenizer.json": task.tokenizer.to_json(), "codebooks.npz": npz_bytes(grids_of(task.system))}
     return run(
@@ -37,6 +40,7 @@ def train(config: Any, workdir: str, data_dir: str = "", progress: bool = True) 
 
 def main(config: Any) -> None:
     """The entry point."""
+    startup.start_from_flags()  # before anything touches JAX
     train(config, flags.FLAGS.workdir, flags.FLAGS.data_dir, flags.FLAGS.progress)
     print(f"trained: {flags.FLAGS.workdir}")
 
@@ -46,6 +50,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", "runs/demo", "where the run lives: checkpoints, metrics, tokenizer")
     flags.DEFINE_string("data_dir", "", "the corpus; default: corpus/ in the working directory")
     flags.DEFINE_bool("progress", True, "show a progress line")
+    startup.define_flags()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from hjepa_gfn.distributed.arrange import arrange
 from hjepa_gfn.errors import UserError
 
 AXES = ("replica", "data", "fsdp", "tensor")
@@ -44,7 +45,7 @@ def make_mesh(
         asked = " x ".join(f"{name} {size}" for name, size in sizes.items())
         raise UserError(f"mesh: {asked} needs {count} devices, but there are {len(devices)} ({devices[0].platform})")
     # Auto: the compiler propagates shardings from the parameters, the batch and our constraints.
-    return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * 4, devices=devices[:count])
+    return Mesh(arrange(tuple(sizes.values()), devices[:count]), AXES, axis_types=(AxisType.Auto,) * 4)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
