@@ -95,10 +95,10 @@ def test_resuming_on_another_mesh(tmp_path, uninterrupted):
         pass
 
     class Stops(toy.Toy):
-        def batch(self, step):
+        def batch(self, step, *shards):
             if step == 16:
                 raise Stopped
-            return super().batch(step)
+            return super().batch(step, *shards)
 
     with pytest.raises(Stopped):
         run(Stops(), tmp_path, mesh=make_mesh(data=4, tensor=2), **toy.settings(config=CONFIG))

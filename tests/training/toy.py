@@ -61,12 +61,13 @@ class Toy:
     def schedule(self, step):
         return ("fit", "shrink") if step % 2 else ("fit",)
 
-    def batch(self, step):
+    def batch(self, step, shard=(0,), num_shards=1):
         time.sleep(self._pause)
         rng = np.random.default_rng([7, step])
         x = rng.normal(size=(BATCH, WIDTH)).astype(np.float32)
         y = np.sin(x[:, :1]) * (np.inf if step == self._blow_up_at else 1)
-        return {"x": x, "y": y.astype(np.float32), "scale": np.float32(1.0)}
+        rows = np.arange(BATCH).reshape(num_shards, -1)[list(shard)].reshape(-1)
+        return {"x": x[rows], "y": y.astype(np.float32)[rows], "scale": np.float32(1.0)}
 
     def _update(self, state, loss):
         value, grads = jax.value_and_grad(loss)(state.params)

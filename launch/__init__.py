@@ -1,0 +1,1 @@
+"""Runs on many hosts: rehearsing, planning and launching them."""
