@@ -160,7 +160,7 @@ def _iterate(
                     state, metrics = timings.step(name, compiled[name], state, batch)
                 window.add(name, metrics)
             with jax.transfer_guard("disallow"):
-                state = compiled[None](state)
+                _, state = timings.call("finish_iteration", compiled[None], state)
             profile.after(step, state)
             step += 1
 

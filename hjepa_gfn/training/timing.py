@@ -7,7 +7,7 @@ for the results of each step, in order, and notes when they are there. What is m
   how long it kept the device busy (with what had to run before it, such as `finish_iteration`, and with waiting for other hosts
   in its collectives).
 - `data`: the host's time for a batch, most of it hidden behind the device's work.
-- `compile`: the first call of each step, up to its dispatch. Not part of the step's own time.
+- `compile`: the first call of each compiled function, up to its dispatch. Not part of the step's own time.
 - `save`: how long checkpoints held the loop up.
 """
 
@@ -53,15 +53,23 @@ class Timings:
         finally:
             self._add(name, self._now() - begun)
 
-    def step(self, name: str, step: Callable[..., tuple[Any, Any]], *args: Any) -> tuple[Any, Any]:
-        """Calls `step(*args) -> (state, metrics)`; the time until the metrics are there will count under `name`."""
+    def call(self, name: str, function: Callable[..., Any], *args: Any) -> tuple[float, Any]:
+        """Calls a compiled function; the time of the first call counts under `compile`.
+
+        Returns:
+          When it was dispatched, and what it returned.
+        """
         begun = self._now()
-        state, metrics = step(*args)
+        out = function(*args)
         if name not in self._compiled:
             self._compiled.add(name)
-            dispatched = self._now()
-            self._add("compile", dispatched - begun)
-            begun = dispatched
+            called, begun = begun, self._now()
+            self._add("compile", begun - called)
+        return begun, out
+
+    def step(self, name: str, step: Callable[..., tuple[Any, Any]], *args: Any) -> tuple[Any, Any]:
+        """Calls `step(*args) -> (state, metrics)`; the time until the metrics are there will count under `name`."""
+        begun, (state, metrics) = self.call(name, step, *args)
         self._dispatched.put((name, begun, metrics))
         return state, metrics
 

@@ -58,7 +58,8 @@ def assert_same(state, workdir, uninterrupted):
 def test_metrics_cover_the_run(uninterrupted):
     rows = [json.loads(line) for line in uninterrupted[1].decode().splitlines()]
     assert [row["step"] for row in rows] == [5, 10, 15, 20, 25, 30]
-    assert set(rows[0]) == {"step", "fit/loss", "fit/average", "shrink/loss", "shrink/average"}
+    per_step = {f"{name}/{metric}" for name in ("fit", "shrink") for metric in ("loss", "grad_norm", "average")}
+    assert set(rows[0]) == {"step", *per_step} and rows[0]["fit/grad_norm"] > 0
     assert rows[-1]["fit/loss"] < 0.5 * rows[0]["fit/loss"]
 
 

@@ -74,7 +74,8 @@ class Toy:
         updates, moments = self._optimiser.update(grads, state.moments, state.params)
         params = optax.apply_updates(state.params, updates)
         average = 0.9 * state.average + 0.1 * value
-        return state.replace(params=params, moments=moments, average=average), {"loss": value, "average": average}
+        metrics = {"loss": value, "grad_norm": optax.global_norm(grads), "average": average}
+        return state.replace(params=params, moments=moments, average=average), metrics
 
     def fit(self, state, batch):
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
