@@ -25,9 +25,11 @@ MEETS = 90  # seconds within which two hosts have met and compiled, on a busy ma
 def start(workdir, **options):
     """The run on two hosts, as a rehearsal in the background."""
     workdir.mkdir(exist_ok=True)
+    # A cache of compilations of its own: a killed process may damage it.
+    cache = {"JAX_COMPILATION_CACHE_DIR": f"{workdir.parent}/cache", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05"}
     command = [sys.executable, "-m", "launch.rehearse", "--processes=2", "--devices=4", "--", pod.__file__, str(workdir)]
     return subprocess.Popen(
-        [*command, json.dumps(options)], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [*command, json.dumps(options)], cwd=ROOT, env={**os.environ, **cache, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
