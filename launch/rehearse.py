@@ -125,7 +125,7 @@ def _print_from(process: subprocess.Popen[bytes], k: int) -> list[threading.Thre
 
 def _copy(source: BinaryIO, sink: TextIO, prefix: str) -> None:
     for line in source:
-        text = line.decode(errors="replace").rstrip("\r\n")
+        text = line.decode(errors="replace").rstrip("\r\n").rsplit("\r")[-1]  # of a line rewritten in place, how it ended
         if _GREETING.search(text):
             continue
         with _PRINTING:
