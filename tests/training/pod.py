@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import struct
 from jax.sharding import Mesh
 
@@ -45,7 +46,11 @@ class PodToy(toy.Toy):
 
     def __init__(self, pause=0.0):
         super().__init__(total_steps=STEPS, pause=pause)
-        self.train_steps = {"fit": self._recording(self.fit), "shrink": self._plain(self.shrink)}
+        self._optimiser = optax.sgd(1e-2, momentum=0.9)  # and one train step: each process compiles it anew
+        self.train_steps = {"fit": self.record_and_fit}
+
+    def schedule(self, step):
+        return ("fit",)
 
     def init(self, key):
         zero = jnp.int32(0)
@@ -56,20 +61,10 @@ class PodToy(toy.Toy):
         rows = ids.reshape(num_shards, -1)[list(shard)].reshape(-1)
         return {**super().batch(step, shard, num_shards), "id": rows}
 
-    def _plain(self, update):
-        def step(state, batch):
-            inner, metrics = update(state.inner, batch)
-            return state.replace(inner=inner), metrics
-
-        return step
-
-    def _recording(self, update):
-        def step(state, batch):
-            state, metrics = self._plain(update)(state, batch)
-            order = jax.lax.dynamic_update_index_in_dim(state.order, batch["id"], state.step, 0)
-            return state.replace(order=order, seen=state.seen.at[batch["id"]].add(1)), metrics
-
-        return step
+    def record_and_fit(self, state, batch):
+        inner, metrics = self.fit(state.inner, batch)
+        order = jax.lax.dynamic_update_index_in_dim(state.order, batch["id"], state.step, 0)
+        return state.replace(inner=inner, order=order, seen=state.seen.at[batch["id"]].add(1)), metrics
 
     def finish_iteration(self, state):
         return state.replace(step=state.step + 1, inner=super().finish_iteration(state.inner))

@@ -25,11 +25,9 @@ MEETS = 90  # seconds within which two hosts have met and compiled, on a busy ma
 def start(workdir, **options):
     """The run on two hosts, as a rehearsal in the background."""
     workdir.mkdir(exist_ok=True)
-    # A cache of compilations of its own: a killed process may damage it.
-    cache = {"JAX_COMPILATION_CACHE_DIR": f"{workdir.parent}/cache", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05"}
     command = [sys.executable, "-m", "launch.rehearse", "--processes=2", "--devices=4", "--", pod.__file__, str(workdir)]
     return subprocess.Popen(
-        [*command, json.dumps(options)], cwd=ROOT, env={**os.environ, **cache, "PYTHONPATH": str(ROOT)},
+        [*command, json.dumps(options)], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -64,33 +62,28 @@ def assert_every_sample_once_and_in_order(state):
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory):
-    """Two runs on two hosts: `whole`, undisturbed; `torn`, killed, continued, stopped (`stopped` is a copy), continued."""
+    """Two runs on two hosts: one undisturbed until it is `stopped` late; one `torn`, killed and continued to its end."""
     base = tmp_path_factory.mktemp("pod")
-    whole, torn, stopped = base / "whole", base / "torn", base / "stopped"
-    seen = {"whole": whole, "torn": torn, "stopped": stopped}
-    undisturbed = start(whole, check_rows=True)
-    seen["out"], seen["err"] = undisturbed.communicate(timeout=MEETS)
-    assert undisturbed.returncode == 0, seen["err"]
+    stopped, torn = base / "stopped", base / "torn"
+    seen = {"torn": torn, "stopped": stopped}
+    process = start(stopped, pause=0.05, check_rows=True)
+    pids = until(process, 17, stopped)
+    os.kill(pids[1], signal.SIGTERM)  # not the first host, which writes
+    seen["out"], seen["term_err"] = process.communicate(timeout=MEETS)
+    seen["term_code"] = process.returncode
 
-    first = start(torn, pause=0.1)
-    pids = until(first, 8, torn)
+    process = start(torn, pause=0.05)
+    pids = until(process, 8, torn)
     os.kill(pids[1], signal.SIGKILL)
     killed = time.monotonic()
-    seen["kill_code"] = first.wait(MEETS)
+    seen["kill_code"] = process.wait(MEETS)
     seen["kill_seconds"] = time.monotonic() - killed
     seen["orphans"] = [pid for pid in pids if alive(pid)]
     seen["rows_at_kill"] = rows_of(torn)
 
-    second = start(torn, pause=0.1)
-    pids = until(second, 13, torn)
-    os.kill(pids[1], signal.SIGTERM)  # not the first host, which writes
-    seen["term_err"] = second.communicate(timeout=MEETS)[1]
-    seen["term_code"] = second.returncode
-    shutil.copytree(torn, stopped)
-
-    third = start(torn)
-    err = third.communicate(timeout=MEETS)[1]
-    assert third.returncode == 0, err
+    process = start(torn)
+    err = process.communicate(timeout=MEETS)[1]
+    assert process.returncode == 0, err
     return seen
 
 
@@ -101,25 +94,28 @@ def test_rows_are_where_the_mesh_wants_them(story):
 def test_a_killed_host_takes_the_others_with_it(story):
     assert story["kill_code"] == 128 + signal.SIGKILL
     assert story["kill_seconds"] < 5 and not story["orphans"]
-    assert 8 <= story["rows_at_kill"] < pod.STEPS
+    assert 8 <= story["rows_at_kill"] < 17
 
 
 def test_sigterm_to_one_host_stops_all_at_one_step_and_saves(story):
-    assert story["term_code"] == 143
+    assert story["term_code"] == 143, story["term_err"]
     said = [line for line in story["term_err"].splitlines() if "stopped by SIGTERM after" in line]
     assert sorted(line[:3] for line in said) == ["[0]", "[1]"]
     assert len({line[4:] for line in said}) == 1
     step = load_checkpoint(story["stopped"]).step
-    assert f"after {step}/{pod.STEPS}" in said[0] and 13 <= step < pod.STEPS
+    assert f"after {step}/{pod.STEPS}" in said[0] and 17 <= step < pod.STEPS
 
 
 def test_continued_on_the_same_hosts_it_is_the_same_run_bit_by_bit(story):
-    torn, whole = load_checkpoint(story["torn"]), load_checkpoint(story["whole"])
-    assert (story["torn"] / "metrics.jsonl").read_bytes() == (story["whole"] / "metrics.jsonl").read_bytes()
-    assert torn.meta["checksums"] == whole.meta["checksums"] and torn.step == pod.STEPS
-    assert_every_sample_once_and_in_order(torn.state)
+    torn, undisturbed = ((story[name] / "metrics.jsonl").read_text().splitlines() for name in ("torn", "stopped"))
+    assert len(torn) == pod.STEPS and len(undisturbed) >= 17
+    assert torn[: len(undisturbed)] == undisturbed
+    assert_every_sample_once_and_in_order(load_checkpoint(story["torn"]).state)
+
+
+def test_what_was_lost_counts_against_goodput(story):
     account = json.loads((story["torn"] / "goodput.json").read_text())
-    assert account["starts"] == 3 and account["lost_seconds"] > 0  # rows after the last checkpoint were done twice
+    assert account["starts"] == 2 and account["lost_seconds"] > 0  # rows after the last checkpoint were done twice
     assert 0 < account["goodput"] == account["useful_seconds"] / account["wall_seconds"] < 1
 
 
@@ -129,5 +125,5 @@ def test_continued_on_other_machines_it_is_the_same_run(story, mesh, tmp_path):
     shutil.copytree(story["stopped"], workdir)
     state = jax.device_get(pod.go(workdir, mesh))
     assert_every_sample_once_and_in_order({"order": state.order, "seen": state.seen})
-    np.testing.assert_allclose(losses(workdir), losses(story["whole"]), rtol=1e-5)
+    np.testing.assert_allclose(losses(workdir), losses(story["torn"]), rtol=1e-5)
     assert len(losses(workdir)) == pod.STEPS
