@@ -18,11 +18,13 @@ from hjepa_gfn.export import npz_bytes
 from hjepa_gfn.training import quiet, run
 from hjepa_gfn.training.agent_task import AgentTask
 from hjepa_gfn.training.agent_task import codebooks as grids_of
+from hjepa_gfn.training.profiling import parse_steps
 
 
-def train(config: Any, workdir: str, data_dir: str = "", progress: bool = True) -> Any:
+def train(config: Any, workdir: str, data_dir: str = "", progress: bool = True, profile_steps: str = "") -> Any:
     """Corpus, then training; returns the final state."""
     quiet()
+    traced = parse_steps(profile_steps)
     data = Path(data_dir) if data_dir else Path(workdir) / "corpus"
     d = config.data
     # before anything is built: a mesh that cannot be had is found out in a second
@@ -35,13 +37,13 @@ def train(config: Any, workdir: str, data_dir: str = "", progress: bool = True) 
     return run(
         task, workdir, mesh=mesh, rules=ShardingRules(**config.sharding), checkpoint_every=config.checkpoint_every,
         log_every=config.log_every, seed=config.seed, config=config, files=files, progress=progress,
-        show=("habit/accuracy", "e_step/posterior_subtb"))
+        show=("habit/accuracy", "e_step/posterior_subtb"), profile_steps=traced)
 
 
 def main(config: Any) -> None:
     """The entry point."""
     startup.start_from_flags()  # before anything touches JAX
-    train(config, flags.FLAGS.workdir, flags.FLAGS.data_dir, flags.FLAGS.progress)
+    train(config, flags.FLAGS.workdir, flags.FLAGS.data_dir, flags.FLAGS.progress, flags.FLAGS.profile_steps)
     print(f"trained: {flags.FLAGS.workdir}")
 
 
@@ -49,6 +51,7 @@ def define_flags() -> None:
     """The command line; defined on running only, so that other entry points can import this one."""
     flags.DEFINE_string("workdir", "runs/demo", "where the run lives: checkpoints, metrics, tokenizer")
     flags.DEFINE_string("data_dir", "", "the corpus; default: corpus/ in the working directory")
+    flags.DEFINE_string("profile_steps", "", "first:last, iterations to leave a profiler's trace of in the working directory")
     flags.DEFINE_bool("progress", True, "show a progress line")
     startup.define_flags()
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grain
@@ -72,21 +72,20 @@ class Pipeline:
         """Number of batches in one pass over the split, the last one perhaps not full."""
         return -(-len(self.store) // self._batch_size)
 
-    def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> Batch:
-        """The batch of a step, or one of its equal shards (rows of the same global batch, in order).
+    def batch(self, step: int, shard: int | Sequence[int] = 0, num_shards: int = 1) -> Batch:
+        """The batch of a step, or one or more of its equal shards (rows of the same global batch, in the order of `shard`).
 
         Raises:
             UserError: the batch size is no multiple of `num_shards`, or no such shard.
         """
-        if self._batch_size % num_shards or not 0 <= shard < num_shards:
+        shards = np.atleast_1d(np.asarray(shard))
+        if self._batch_size % num_shards or not ((0 <= shards) & (shards < num_shards)).all():
             raise UserError(f"cannot take shard {shard} of {num_shards} from batch_size={self._batch_size}")
-        rows = range(step * self._batch_size, (step + 1) * self._batch_size)
-        index = np.array([self._order[row] for row in rows])
         rng = np.random.default_rng([self._seed, step])
-        share = self._batch_size // num_shards
-        mine = slice(shard * share, (shard + 1) * share)
+        mine = np.arange(self._batch_size).reshape(num_shards, -1)[shards].reshape(-1)
         draws = rng.random((2, self._batch_size))  # drawn for the whole batch, so that shards add up to it
-        return self._assemble(index[mine], *draws[:, mine])
+        index = np.array([self._order[step * self._batch_size + row] for row in mine.tolist()])
+        return self._assemble(index, *draws[:, mine])
 
     def epoch(self) -> Iterator[Batch]:
         """The whole split once, in order, with each episode's first draft.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -27,8 +28,10 @@ def make_mesh(
     first.
 
     Raises:
-      UserError: a size that is not a positive integer, or more devices asked for than there are.
+      UserError: a size that is not a positive integer, more devices asked for than there are, or so few that some host would
+        have none.
     """
+    given = devices is not None
     devices = list(jax.devices() if devices is None else devices)
     sizes = dict(zip(AXES, (replica, data, fsdp, tensor)))
     for name, size in sizes.items():
@@ -44,6 +47,10 @@ def make_mesh(
     if count > len(devices):
         asked = " x ".join(f"{name} {size}" for name, size in sizes.items())
         raise UserError(f"mesh: {asked} needs {count} devices, but there are {len(devices)} ({devices[0].platform})")
+    if not given and (idle := {d.process_index for d in devices} - {d.process_index for d in devices[:count]}):
+        raise UserError(
+            f"mesh: {count} of {len(devices)} devices leave host {min(idle)} without any: use all devices, or fewer hosts"
+        )
     # Auto: the compiler propagates shardings from the parameters, the batch and our constraints.
     return Mesh(arrange(tuple(sizes.values()), devices[:count]), AXES, axis_types=(AxisType.Auto,) * 4)
 
@@ -58,28 +65,55 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
+@functools.lru_cache(maxsize=8)
+def host_shards(mesh: Mesh, process: int | None = None) -> tuple[tuple[int, ...], int]:
+    """Which rows of a batch the devices of a process (this one by default) hold.
+
+    A mesh may order devices by their place in the machine rather than by host, and hosts that differ only along `tensor` hold
+    the same rows: so the rows are asked of the mesh, not of `jax.process_index()`.
+
+    Returns:
+      `mine, of`: the batch cut into `of` equal shards, those numbered `mine` (ascending) are held here; `(0,), 1` for all.
+    """
+    process = jax.process_index() if process is None else process
+    shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    held = batch_sharding(mesh).devices_indices_map((shards,))
+    mine = tuple(sorted({rows.start or 0 for device, (rows,) in held.items() if device.process_index == process}))
+    return ((0,), 1) if len(mine) == shards else (mine, shards)
+
+
 def put_batch(batch: Any, mesh: Mesh) -> Any:
     """Places a host batch (any pytree of numpy arrays; leading axis = examples, scalars replicated) on the mesh.
 
-    With several hosts each one passes its own part of the batch, and the result is the global batch.
+    With several hosts each one passes the rows of its `host_shards`, in order; the result is the global batch, its rows in the
+    same order however many hosts there are.
 
     Raises:
       UserError: the number of examples is not a multiple of the number of batch shards.
     """
     shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    mine, of = host_shards(mesh)
     sharded, whole = batch_sharding(mesh), replicated(mesh)
 
     def put(path: Any, leaf: Any) -> jax.Array:
         leaf = np.asarray(leaf)
-        if leaf.ndim and leaf.shape[0] * jax.process_count() % shards:
-            size = leaf.shape[0] * jax.process_count()
+        size = leaf.shape[0] * of // len(mine) if leaf.ndim else 0
+        if size % shards:
             raise UserError(
                 f"batch size {size} (array {jax.tree_util.keystr(path)}) is not a multiple of the mesh's {shards} "
                 f"batch shards ({' x '.join(BATCH_AXES)}): choose a multiple of {shards} or a smaller mesh"
             )
-        sharding = sharded if leaf.ndim else whole
-        if jax.process_count() > 1:
-            return jax.make_array_from_process_local_data(sharding, leaf)
-        return jax.device_put(leaf, sharding)
+        if jax.process_count() == 1:
+            return jax.device_put(leaf, sharded if leaf.ndim else whole)
+        if not leaf.ndim:
+            return jax.make_array_from_callback((), whole, lambda index: leaf)
+        share = size // of
+
+        def rows(index: tuple[slice, ...]) -> np.ndarray:
+            first, last, _ = index[0].indices(size)
+            here = mine.index(first // share) * share + first % share
+            return leaf[here : here + last - first]
+
+        return jax.make_array_from_callback((size, *leaf.shape[1:]), sharded, rows)
 
     return jax.tree_util.tree_map_with_path(put, batch)

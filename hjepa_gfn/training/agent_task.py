@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ class AgentTask:
     def schedule(self, step: int) -> tuple[str, ...]:
         return train_steps.schedule(self.config, step)
 
-    def batch(self, step: int) -> Any:
-        batch = self.pipeline.batch(step, jax.process_index(), jax.process_count())
+    def batch(self, step: int, shard: Sequence[int] = (0,), num_shards: int = 1) -> Any:
+        batch = self.pipeline.batch(step, shard, num_shards)
         names = ("start", "random", "mission", "final", "draft", "draft_action", "draft_segment", "draft_length")
         return {name: batch[name] for name in names}
 

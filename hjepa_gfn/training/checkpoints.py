@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from hjepa_gfn.errors import UserError
@@ -47,25 +48,32 @@ class Checkpoints:
     It deletes none that it cannot read: what is left of one is the user's to judge.
     """
 
-    def __init__(self, workdir: str | os.PathLike[str], keep: int = 2, *, create: bool = True):
+    def __init__(
+        self, workdir: str | os.PathLike[str], keep: int = 2, *, create: bool = True, asynchronous: bool | None = None
+    ):
+        """Opens them.
+
+        Args:
+          workdir: the run's working directory, shared by all hosts.
+          create: whether this is the run itself, with all its hosts. A reader (False) changes nothing and waits for nobody.
+          asynchronous: whether `save` returns while storage is still being written. By default everywhere but on CPU, where
+            "device" arrays are host memory that the next step will reuse: there it costs a copy of the state.
+        """
         quiet()
         self.path = Path(workdir).absolute() / DIRECTORY
-        self._keep = keep
+        self._keep, self._create = keep, create
+        self._saving = False  # whether a save may still be under way
         self._readable: set[int] = set()  # the steps that this object has written or read
+        on_cpu = jax.default_backend() == "cpu"
+        asynchronous = create and (not on_cpu if asynchronous is None else asynchronous)
+        self._copy_first = asynchronous and on_cpu
         if create and jax.process_index() == 0:
             # What killed runs left behind, in mid-save or mid-deletion: never a whole checkpoint.
-            for remains in (*self.path.glob(f"*{_SAVING}"), *self.path.glob(f"*{_DELETING}")):
+            for remains in (*self.path.glob(f"*{_SAVING}*"), *self.path.glob(f"*{_DELETING}")):
                 shutil.rmtree(remains, ignore_errors=True)
-        self._manager = ocp.CheckpointManager(
-            self.path,
-            options=ocp.CheckpointManagerOptions(
-                create=create,
-                read_only=not create,
-                # On a CPU "device" arrays are host memory that the next step will reuse: save before going on.
-                enable_async_checkpointing=create and jax.default_backend() != "cpu",
-            ),
-            item_handlers={"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()},
-        )
+        self._manager = _manager(self.path, create=create, asynchronous=asynchronous)
+        # To look into checkpoints on one host alone: Orbax otherwise waits for all of them at every reading.
+        self._reader = _manager(self.path) if create and jax.process_count() > 1 else self._manager
 
     def steps(self) -> list[int]:
         """The steps on disk, oldest first."""
@@ -83,13 +91,21 @@ class Checkpoints:
         """
         nested = pytrees.to_nested(state)
         meta = {**meta, "checksums": pytrees.fingerprint(nested)}
+        if self._copy_first:
+            nested = jax.tree.map(jnp.copy, nested)
         self._manager.save(
             step, args=ocp.args.Composite(state=ocp.args.StandardSave(nested), meta=ocp.args.JsonSave(meta)), force=True
         )
+        self._saving = True
         self._readable.add(step)
-        for old in self.steps()[: -self._keep]:
-            if old in self._readable or self._can_read(old):
-                self._delete(old)
+        self._retain()
+
+    def _retain(self) -> None:
+        """Lets go of the oldest checkpoints beyond `keep`, of those that are whole on disk."""
+        if jax.process_index() == 0:
+            for old in self.steps()[: -self._keep]:
+                if old in self._readable or self._can_read(old):
+                    self._delete(old)
 
     def restore_newest(self, abstract: Any, check: Callable[[dict[str, Any]], None] = _anything) -> Checkpoint | None:
         """The newest checkpoint, laid out as `abstract` says (`ShapeDtypeStruct`s with shardings); None where there is
@@ -119,6 +135,11 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for saves under way."""
         self._manager.close()
+        if self._reader is not self._manager:
+            self._reader.close()
+        if self._saving:
+            self._saving = False
+            self._retain()
 
     def _restore(self, step: int, abstract: Any, check: Callable[[dict[str, Any]], None]) -> Checkpoint:
         meta = self._read_meta(step)
@@ -131,7 +152,7 @@ class Checkpoints:
             if was != now:
                 place = self.path / str(step)
                 raise UserError(f"checkpoint {place} is of another model: {name} is {was} there and {now} in this one")
-        nested = self._read_state(step, wanted, meta)
+        nested = self._read_state(self._manager, step, wanted, meta)
         self._readable.add(step)
         return Checkpoint(step, pytrees.from_nested(nested, abstract), meta)
 
@@ -147,7 +168,7 @@ class Checkpoints:
             wanted = jax.tree.map(
                 lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), self._stored_shapes(step)
             )
-            return Checkpoint(step, self._read_state(step, wanted, meta), meta)
+            return Checkpoint(step, self._read_state(self._reader, step, wanted, meta), meta)
         except _Unreadable as error:
             raise UserError(f"checkpoint {self.path / str(step)} is corrupt ({error})") from error
 
@@ -161,13 +182,12 @@ class Checkpoints:
 
     def _delete(self, step: int) -> None:
         # Renamed first: a run killed in mid-deletion must not leave half a checkpoint behind.
-        if jax.process_index() == 0:
-            remains = (self.path / str(step)).rename(self.path / f"{step}{_DELETING}")
-            shutil.rmtree(remains, ignore_errors=True)
+        remains = (self.path / str(step)).rename(self.path / f"{step}{_DELETING}")
+        shutil.rmtree(remains, ignore_errors=True)
 
     def _read_meta(self, step: int) -> dict[str, Any]:
         try:
-            meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+            meta = self._reader.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
             if not isinstance(meta["checksums"], dict):
                 raise ValueError("meta holds no checksums")
             return meta
@@ -176,20 +196,38 @@ class Checkpoints:
 
     def _stored_shapes(self, step: int) -> dict[str, Any]:
         try:
-            return dict(self._manager.item_metadata(step)["state"].tree)
+            return dict(self._reader.item_metadata(step)["state"].tree)
         except Exception as error:
             raise _Unreadable(_phrase(error)) from error
 
-    def _read_state(self, step: int, wanted: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+    def _read_state(
+        self, manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any], meta: dict[str, Any]
+    ) -> dict[str, Any]:
         try:
             args = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
-            nested = self._manager.restore(step, args=args)["state"]
+            nested = manager.restore(step, args=args)["state"]
         except Exception as error:
             raise _Unreadable(_phrase(error)) from error
         found = pytrees.fingerprint(nested)
         if bad := [name for name, value in meta["checksums"].items() if found.get(name) != value]:
             raise _Unreadable(f"wrong checksum of {bad[0]}")
         return nested
+
+
+def _manager(path: Path, *, create: bool = False, asynchronous: bool = False) -> ocp.CheckpointManager:
+    """Orbax's manager: of the run (`create`), which every host takes part in, or one to read with on this host alone."""
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"reader{me}")
+    return ocp.CheckpointManager(
+        path,
+        options=ocp.CheckpointManagerOptions(
+            create=create,
+            read_only=not create,
+            enable_async_checkpointing=asynchronous,
+            multiprocessing_options=ocp.options.MultiprocessingOptions() if create or jax.process_count() == 1 else alone,
+        ),
+        item_handlers={"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()},
+    )
 
 
 def _describe(leaf: Any) -> str:

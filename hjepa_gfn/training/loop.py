@@ -12,12 +12,14 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from hjepa_gfn.distributed import ShardingRules, abstract_state, init_state, jit_step, put_batch
+from hjepa_gfn.distributed import ShardingRules, abstract_state, host_shards, init_state, jit_step, put_batch
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.files import write_bytes, write_json
+from hjepa_gfn.training.books import Books
 from hjepa_gfn.training.checkpoints import Checkpoints
-from hjepa_gfn.training.metrics import MetricsWriter, Window
+from hjepa_gfn.training.metrics import Window
 from hjepa_gfn.training.preemption import StopSignal
+from hjepa_gfn.training.profiling import Profile
 from hjepa_gfn.training.progress import Progress
 from hjepa_gfn.training.runconfig import FREE_FIELDS, check_same, plain
 from hjepa_gfn.training.task import State, Task
@@ -38,11 +40,13 @@ def run(
     free_fields: Sequence[str] = FREE_FIELDS,
     files: Mapping[str, str | bytes] | None = None,
     show: Sequence[str] = (),
+    profile_steps: tuple[int, int] | None = None,
+    async_saves: bool | None = None,
 ) -> State:
     """Runs `task` from where `workdir` left it to `task.total_steps`.
 
-    Leaves in `workdir`: `checkpoints/<step>`, `metrics.jsonl`, `tensorboard/`, `config.json` and `files`. Metrics are
-    means over each window of `log_every` iterations.
+    Leaves in `workdir`: `checkpoints/<step>`, `metrics.jsonl`, `timings.jsonl` (see `timing`), `goodput.json` (see `goodput`),
+    `tensorboard/`, `config.json` and `files`. Metrics are means over each window of `log_every` iterations.
 
     Args:
       task: the run, as pure functions.
@@ -56,6 +60,8 @@ def run(
       config: stored (as JSON) with each checkpoint, and compared on resuming, except `free_fields`.
       files: files to store in `workdir` at the start, `{"tokenizer.json": ..., "codebooks.npz": npz_bytes(...)}`.
       show: the metrics on the progress line; by default the first two losses.
+      profile_steps: the first and the last iteration, counted from 0, of which to leave a profiler's trace in `profile/`.
+      async_saves: whether to go on while checkpoints are written; by default wherever that needs no copy (see `Checkpoints`).
 
     Returns:
       The final state, on the mesh.
@@ -72,7 +78,7 @@ def run(
         raise UserError(f"workdir {workdir}: cannot be made ({error.strerror})") from error
 
     abstract = abstract_state(task.init, mesh, rules)
-    checkpoints = Checkpoints(workdir, keep)
+    checkpoints = Checkpoints(workdir, keep, asynchronous=async_saves)
     try:
         with StopSignal() as stop:
             restored = checkpoints.restore_newest(
@@ -80,18 +86,23 @@ def run(
             )
             if restored:
                 state, step = restored.state, restored.step
-                window = Window.from_json(restored.meta["window"])
+                window, useful = Window.from_json(restored.meta["window"]), restored.meta.get("useful_seconds", 0.0)
             else:
-                state, step, window = init_state(task.init, jax.random.key(seed), abstract), 0, Window()
+                state, step, window, useful = init_state(task.init, jax.random.key(seed), abstract), 0, Window(), 0.0
             if jax.process_index() == 0:
                 write_json(workdir / "config.json", config)
                 for name, text in (files or {}).items():
                     write_bytes(workdir / name, text.encode() if isinstance(text, str) else text)
+            line = Progress(task.total_steps, step, show=show, enabled=progress and jax.process_index() == 0)
+            if step == task.total_steps:
+                line.close(step)
+                return state
             return _iterate(
                 task, state, step, window,
-                compiled=_compile(task, abstract, mesh, rules),
-                mesh=mesh, workdir=workdir, checkpoints=checkpoints, stop=stop, config=config,
-                checkpoint_every=checkpoint_every, log_every=log_every, progress=progress, show=show,
+                compiled=_compile(task, abstract, mesh, rules), mesh=mesh, workdir=workdir, checkpoints=checkpoints,
+                saved=restored.step if restored else -1, stop=stop, config=config, line=line,
+                books=Books(workdir, step, useful, task.train_steps.keys(), line), profile=Profile(workdir, profile_steps),
+                checkpoint_every=checkpoint_every, log_every=log_every,
             )  # fmt: skip
     finally:
         checkpoints.close()
@@ -117,36 +128,40 @@ def _iterate(
     mesh: Mesh,
     workdir: Path,
     checkpoints: Checkpoints,
+    saved: int,
     stop: StopSignal,
     config: Any,
+    line: Progress,
+    books: Books,
+    profile: Profile,
     checkpoint_every: int,
     log_every: int,
-    progress: bool,
-    show: Sequence[str],
 ) -> State:
     """From `step` finished iterations to the end. Everything that touches the disk happens between two iterations."""
-    primary = jax.process_index() == 0
-    writer = MetricsWriter(workdir, step) if primary else None
-    line = Progress(task.total_steps, step, show=show, enabled=progress and primary)
-    saved = step if checkpoints.steps() else -1
+    shards, timings = host_shards(mesh), books.timings
 
     def save() -> None:
         nonlocal saved
         if saved != step:
-            checkpoints.save(step, state, {"config": config, "window": window.to_json()})
+            meta = {"config": config, "window": window.to_json(), "useful_seconds": books.useful()}
+            with timings.host("save"):
+                checkpoints.save(step, state, meta)
             saved = step
 
     try:
         while step < task.total_steps:
-            batch = put_batch(task.batch(step), mesh)
+            profile.before(step)
+            with timings.host("data"):
+                batch = put_batch(task.batch(step, *shards), mesh)
             for name in task.schedule(step):
                 # Nothing may cross to or from the device unasked: an implicit transfer stalls the pipeline at every
                 # step.
-                with jax.transfer_guard("disallow"):
-                    state, metrics = compiled[name](state, batch)
+                with jax.transfer_guard("disallow"), jax.profiler.TraceAnnotation(name, step_num=step):
+                    state, metrics = timings.step(name, compiled[name], state, batch)
                 window.add(name, metrics)
             with jax.transfer_guard("disallow"):
-                state = compiled[None](state)
+                _, state = timings.call("finish_iteration", compiled[None], state)
+            profile.after(step, state)
             step += 1
 
             last = step == task.total_steps
@@ -156,18 +171,19 @@ def _iterate(
                 _refuse_divergence(window, step, saved, workdir)  # before it could overwrite a good checkpoint
             if last or step % log_every == 0:
                 means = window.close()
-                if writer:
-                    writer.write(step, means, {"speed/iterations_per_second": line.rate(step) or 0.0})
+                books.row(step, means)
             if last or number or step % checkpoint_every == 0:
                 save()
             line.update(step, means)
+            if last or number:
+                books.write()
             if number:
                 _leave(number, step, task.total_steps, checkpoints, line)
         line.close(step)
         return state
     finally:
-        if writer:
-            writer.close()
+        profile.close()
+        books.close()
 
 
 def _refuse_divergence(window: Window, step: int, saved: int, workdir: Path) -> None:

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from hjepa_gfn.errors import UserError
 from hjepa_gfn.files import write_text
 
 FILE = "metrics.jsonl"
+TIMINGS = "timings.jsonl"
 
 
 class Window:
@@ -70,32 +71,39 @@ def _finite(value: float) -> float | None:
 
 
 class MetricsWriter:
-    """Appends rows `{"step": 100, "jepa/loss": 0.5, ...}` to `metrics.jsonl`, and to TensorBoard with speed beside.
+    """Appends rows `{"step": 100, "jepa/loss": 0.5, ...}` to `metrics.jsonl`, the timings' to `timings.jsonl`, and both to
+    TensorBoard.
 
-    The rows hold nothing that differs between two runs of the same numbers (no times).
+    The rows of `metrics.jsonl` hold nothing that differs between two runs of the same numbers (no times).
     """
 
     def __init__(self, workdir: str | os.PathLike[str], resumed_step: int):
         """Opens the files; rows after `resumed_step` are cut off, they will be written again."""
-        self._path = Path(workdir) / FILE
-        kept = [row for row in read_metrics(self._path) if row["step"] <= resumed_step]
-        write_text(self._path, "".join(_line(row) for row in kept))
-        self._file = open(self._path, "a", encoding="utf-8")
+        self._metrics, self._timings = (_continue(Path(workdir) / name, resumed_step) for name in (FILE, TIMINGS))
         from tensorboardX import SummaryWriter
 
         self._board = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=resumed_step + 1, flush_secs=30)
 
-    def write(self, step: int, means: Mapping[str, float], speed: Mapping[str, float] | None = None) -> None:
-        """One row; `speed` (iterations a second, ...) goes to TensorBoard only."""
-        self._file.write(_line({"step": step, **{name: _finite(value) for name, value in means.items()}}))
-        self._file.flush()
-        for name, value in {**means, **(speed or {})}.items():
-            self._board.add_scalar(name, value, step)
+    def write(self, step: int, means: Mapping[str, float], timings: Mapping[str, float] | None = None) -> None:
+        """One row of each; `timings` (iterations a second, ...) may differ between two runs of the same numbers."""
+        for file, row in ((self._metrics, means), (self._timings, timings or {})):
+            if row or file is self._metrics:
+                file.write(_line({"step": step, **{name: _finite(value) for name, value in row.items()}}))
+                file.flush()
+            for name, value in row.items():
+                self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Flushes and closes both."""
-        self._file.close()
+        """Flushes and closes them."""
+        self._metrics.close()
+        self._timings.close()
         self._board.close()
+
+
+def _continue(path: Path, resumed_step: int) -> TextIO:
+    kept = [row for row in read_metrics(path) if row["step"] <= resumed_step]
+    write_text(path, "".join(map(_line, kept)))
+    return open(path, "a", encoding="utf-8")
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -13,7 +14,7 @@ class StopSignal:
     """Context in which SIGTERM and SIGINT are noted instead of ending the process; a second one ends it as usual.
 
     On several hosts the loop must stop at the same iteration everywhere although the signal comes to one: JAX's
-    preemption service agrees on the iteration.
+    preemption service agrees on the iteration. It listens for SIGTERM, so Ctrl-C is made one.
     """
 
     def __init__(self) -> None:
@@ -32,8 +33,11 @@ class StopSignal:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._received = number
         self._restore()
+        if jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            self._received = number
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -30,9 +30,11 @@ class Task(Protocol):
     def schedule(self, step: int) -> tuple[str, ...]:
         """The names of the train steps that run in iteration `step`, in order. A function of `step` alone."""
 
-    def batch(self, step: int) -> Batch:
-        """The host batch of iteration `step`. A function of `step` alone: this is what makes a restarted run the same
-        run."""
+    def batch(self, step: int, shard: Sequence[int] = (0,), num_shards: int = 1) -> Batch:
+        """The host batch of iteration `step`: of its `num_shards` equal parts the ones in `shard`, in order (by default all).
+
+        A function of its arguments alone, and each row the same however the batch is cut: this is what makes a restarted run
+        the same run, on any number of hosts."""
 
     def finish_iteration(self, state: State) -> State:
         """`state` with `step + 1`; anything else that happens once an iteration."""

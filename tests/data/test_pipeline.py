@@ -84,6 +84,9 @@ def test_shards_add_up_to_the_batch(pipeline, num_shards):
     shards = [dict(flat(pipeline.batch(5, shard, num_shards))) for shard in range(num_shards)]
     for key, value in whole.items():
         np.testing.assert_array_equal(np.concatenate([shard[key] for shard in shards]), value, err_msg=key)
+    first_and_last = dict(flat(pipeline.batch(5, (0, num_shards - 1), num_shards)))
+    for key, value in first_and_last.items():
+        np.testing.assert_array_equal(np.concatenate([shards[0][key], shards[-1][key]]), value, err_msg=key)
 
 
 def test_windows_are_pieces_of_their_episodes(pipeline):

@@ -90,6 +90,22 @@ def test_round_trip(tmp_path, state):
         np.testing.assert_array_equal(got, want)
 
 
+def test_a_save_under_way_does_not_see_the_steps_after_it(tmp_path, state):
+    abstract, state = state
+    wanted = jax.device_get(state)
+    overwrite = jax.jit(lambda state: jax.tree.map(lambda x: x ^ True if x.dtype == bool else x + 1, state), donate_argnums=0)
+    checkpoints = Checkpoints(tmp_path, keep=2, asynchronous=True)
+    for step in (1, 2, 3):
+        checkpoints.save(step, state, {})
+        state = overwrite(state)  # in the very memory that is being saved
+        jax.block_until_ready(state)
+    checkpoints.close()
+    assert checkpoints.steps() == [2, 3]  # when all is written, no more than were asked for
+    found = load_checkpoint(tmp_path, 2).state
+    np.testing.assert_array_equal(found["params"]["dense"]["kernel"], wanted.params["dense"]["kernel"] + 1)
+    np.testing.assert_array_equal(found["moments"]["0"], [False, True])
+
+
 def test_restores_onto_other_meshes(saved, state):
     for mesh in (make_mesh(fsdp=4, tensor=2), make_mesh(data=2)):
         checkpoints = Checkpoints(saved)

@@ -58,7 +58,8 @@ def assert_same(state, workdir, uninterrupted):
 def test_metrics_cover_the_run(uninterrupted):
     rows = [json.loads(line) for line in uninterrupted[1].decode().splitlines()]
     assert [row["step"] for row in rows] == [5, 10, 15, 20, 25, 30]
-    assert set(rows[0]) == {"step", "fit/loss", "fit/average", "shrink/loss", "shrink/average"}
+    per_step = {f"{name}/{metric}" for name in ("fit", "shrink") for metric in ("loss", "grad_norm", "average")}
+    assert set(rows[0]) == {"step", *per_step} and rows[0]["fit/grad_norm"] > 0
     assert rows[-1]["fit/loss"] < 0.5 * rows[0]["fit/loss"]
 
 
@@ -95,10 +96,10 @@ def test_resuming_on_another_mesh(tmp_path, uninterrupted):
         pass
 
     class Stops(toy.Toy):
-        def batch(self, step):
+        def batch(self, step, *shards):
             if step == 16:
                 raise Stopped
-            return super().batch(step)
+            return super().batch(step, *shards)
 
     with pytest.raises(Stopped):
         run(Stops(), tmp_path, mesh=make_mesh(data=4, tensor=2), **toy.settings(config=CONFIG))

@@ -61,19 +61,21 @@ class Toy:
     def schedule(self, step):
         return ("fit", "shrink") if step % 2 else ("fit",)
 
-    def batch(self, step):
+    def batch(self, step, shard=(0,), num_shards=1):
         time.sleep(self._pause)
         rng = np.random.default_rng([7, step])
         x = rng.normal(size=(BATCH, WIDTH)).astype(np.float32)
         y = np.sin(x[:, :1]) * (np.inf if step == self._blow_up_at else 1)
-        return {"x": x, "y": y.astype(np.float32), "scale": np.float32(1.0)}
+        rows = np.arange(BATCH).reshape(num_shards, -1)[list(shard)].reshape(-1)
+        return {"x": x[rows], "y": y.astype(np.float32)[rows], "scale": np.float32(1.0)}
 
     def _update(self, state, loss):
         value, grads = jax.value_and_grad(loss)(state.params)
         updates, moments = self._optimiser.update(grads, state.moments, state.params)
         params = optax.apply_updates(state.params, updates)
         average = 0.9 * state.average + 0.1 * value
-        return state.replace(params=params, moments=moments, average=average), {"loss": value, "average": average}
+        metrics = {"loss": value, "grad_norm": optax.global_norm(grads), "average": average}
+        return state.replace(params=params, moments=moments, average=average), metrics
 
     def fit(self, state, batch):
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
