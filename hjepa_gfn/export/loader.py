@@ -47,7 +47,7 @@ def read_safetensors(data: bytes) -> dict[str, np.ndarray]:
             dtype, (first, last) = np.dtype(_DTYPES[entry["dtype"]]).newbyteorder("<"), entry["data_offsets"]
             if last - first != dtype.itemsize * math.prod(entry["shape"]) or begin + last > len(data):
                 raise ValueError(f"{name} has the wrong size")
-            arrays[name] = np.frombuffer(data[begin + first : begin + last], dtype).reshape(entry["shape"])
+            arrays[name] = np.frombuffer(memoryview(data)[begin + first : begin + last], dtype).reshape(entry["shape"])
         return arrays
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"not a safetensors file that can be read here: {error}") from error
@@ -61,7 +61,7 @@ def load(directory: str | os.PathLike[str], device: jax.Device | None = None) ->
       device: where the parameters go and the programs run; jax's default device if None.
 
     Raises:
-      ValueError: it is no export of this version, or one of the files read is damaged.
+      ValueError: it is no export of this version, or one of its files is missing or damaged.
     """
     return Agent(Path(directory), device)
 
@@ -82,7 +82,7 @@ class Agent:
             manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ValueError(f"{directory}: not an export (no readable {MANIFEST} in it)") from error
-        if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
             raise ValueError(f"{directory}: not a {FORMAT} of version {VERSION}: export again")
         self._directory, self._checksums, self._device = directory, manifest["sha256"], device
         tensors = read_safetensors(self._read("params.safetensors"))
@@ -106,7 +106,12 @@ class Agent:
             float32 [b] each, at temperature 1; this takes about as long again as sampling.
 
         Returns: the plan's arrays by name, or (plan, log_prob, log_undo).
+
+        Raises:
+          ValueError: the temperature is not above 0, or as `call`.
         """
+        if temperature is not None and not temperature > 0:
+            raise ValueError(f"temperature {temperature}: plans are sampled at one above 0")
         found = self.call(
             "sample_plan", ("plan", "log_prob", "log_undo") if log_prob else ("plan",), view=view, direction=direction,
             mission=mission, seed=seed, temperature=temperature)
@@ -152,8 +157,11 @@ class Agent:
         return export.deserialize(bytearray(self._read(file)))
 
     def _read(self, name: str) -> bytes:
-        data = (self._directory / name).read_bytes()
-        if hashlib.sha256(data).hexdigest() != self._checksums[name]:
+        try:
+            data = (self._directory / name).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{self._directory / name}: cannot be read ({error.strerror}): export again") from error
+        if hashlib.sha256(data).hexdigest() != self._checksums.get(name):
             raise ValueError(f"{self._directory / name}: damaged (wrong checksum): export again")
         return data
 

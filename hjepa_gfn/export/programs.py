@@ -7,7 +7,8 @@ ours. The files keep no mesh, no sharding and no logical axes: layers constrain 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from typing import Any
 
@@ -56,6 +57,7 @@ def program_files(
 
     Args:
       params: arrays (or their shapes) by flat name, as the programs will be given them.
+      mission_length: words of a mission.
       temperature: of the sampler, where a caller names none.
       text_temperature: the same of the explainer.
     """
@@ -65,7 +67,8 @@ def program_files(
     plans = jax.eval_shape(lambda: root_plan(system.spec, (1,)))._asdict()
     for fn, extra, default in ((sample_plan, {}, temperature), (explain, {"plan": plans}, text_temperature)):
         inputs = _inputs(mission_length, extra)
-        exported = export.export(jax.jit(_flat(system, fn)), platforms=PLATFORMS)(shapes, inputs)
+        with _without_source_locations():
+            exported = export.export(jax.jit(_flat(system, fn)), platforms=PLATFORMS)(shapes, inputs)
         outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
         name, file = fn.__name__, f"programs/{fn.__name__}.stablehlo"
         files[file] = bytes(exported.serialize())
@@ -75,6 +78,18 @@ def program_files(
     files["programs/signature.json"] = (json.dumps(signature, indent=2) + "\n").encode()
     files["programs/flatbuffers.zip"] = _flatbuffers()
     return files
+
+
+@contextmanager
+def _without_source_locations() -> Iterator[None]:
+    """Programs keep the names of modules, not the paths of the machine that wrote them: same agent, same bytes."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def _flat(system: System, fn: Callable[..., Arrays]) -> Callable[[Arrays, Arrays], Arrays]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from hjepa_gfn.agent.modes import encode  # noqa: E402
 from hjepa_gfn.data.tokenizer import train_tokenizer  # noqa: E402
 from hjepa_gfn.distributed import abstract_state, make_mesh  # noqa: E402
 from hjepa_gfn.export import loader, save_export  # noqa: E402
+from hjepa_gfn.export.arrays import safetensors_bytes  # noqa: E402
 from hjepa_gfn.objectives import train_steps  # noqa: E402
 from hjepa_gfn.objectives.em import sample_text  # noqa: E402
 from hjepa_gfn.objectives.policies import Exploration, sample_plans  # noqa: E402
@@ -150,6 +152,7 @@ def test_rules_mesh_and_optimiser_are_left_behind(exported):
             assert word not in data, f"{word} in {name}"
     for name in ("sample_plan", "explain"):
         program = jax_export.deserialize(bytearray(files[f"programs/{name}.stablehlo"]))
+        assert b".py" not in files[f"programs/{name}.stablehlo"], "paths of the machine that exported"
         assert program.platforms == ("cpu", "cuda", "tpu") and program.nr_devices == 1
         assert not any(word in program.mlir_module() for word in ("sdy.", "mhlo.sharding", "@Sharding"))
 
@@ -175,10 +178,20 @@ def test_the_loader_refuses_in_one_line(exported, tmp_path):
     agent = loader.load(exported[0])
     with pytest.raises(ValueError, match="no program 'act' in this export"):
         agent.call("act", ())
-    (tmp_path / "export.json").write_text('{"format": "hjepa_gfn export", "version": 1, "sha256": {}}')
-    with pytest.raises(ValueError, match="not a hjepa_gfn export of version 2"):
-        loader.load(tmp_path)
-    for data in (b"", b"\x02" + bytes(7) + b"[]", b"\x09" + bytes(7) + b'{"a": {}}'):
+    with pytest.raises(ValueError, match="temperature 0: plans are sampled at one above 0"):
+        agent.sample_plan(None, None, None, temperature=0)
+    for text in ("[]", '{"format": "hjepa_gfn export", "version": 1, "sha256": {}}'):
+        (tmp_path / "export.json").write_text(text)
+        with pytest.raises(ValueError, match="not a hjepa_gfn export of version 2"):
+            loader.load(tmp_path)
+    shutil.copytree(exported[0], tmp_path / "copy")
+    (tmp_path / "copy" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"config.json: damaged \(wrong checksum\): export again"):
+        loader.load(tmp_path / "copy")
+    empty = safetensors_bytes({"none": np.zeros((0, 2)), "one": np.array(3, np.int8)})
+    assert {k: (v.shape, v.dtype.name) for k, v in loader.read_safetensors(empty).items()} == {
+        "none": ((0, 2), "float64"), "one": ((), "int8")}
+    for data in (b"", empty[:-1], b"\x02" + bytes(7) + b"[]", b"\x09" + bytes(7) + b'{"a": {}}'):
         with pytest.raises(ValueError, match="not a safetensors file"):
             loader.read_safetensors(data)
 
