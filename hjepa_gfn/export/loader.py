@@ -103,7 +103,7 @@ class Agent:
           seed: an int, or the two uint32 words of a key.
           temperature: above 0; the agent's own if None.
           log_prob: also return log P_F of the edits in the order they were made, and log P_B of undoing them in that order,
-            float32 [b] each, at temperature 1; this takes about as long again as sampling.
+            float32 [b] each, at temperature 1; takes longer than sampling itself.
 
         Returns: the plan's arrays by name, or (plan, log_prob, log_undo).
 
