@@ -60,7 +60,7 @@ def evaluate(
     path = Path(checkpoint)
     is_export = (path / MANIFEST).exists()
     with tempfile.TemporaryDirectory() as scratch:
-        agent = load_agent(path if is_export else export_checkpoint(checkpoint, Path(scratch) / "export"))
+        agent = load_agent(path if is_export else export_checkpoint(checkpoint, Path(scratch) / "export", programs=False))
         config = agent.config
         level = level or config.level
         check_level(level)

@@ -1,29 +1,31 @@
-"""The export directory: `params.msgpack`, `config.json`, `tokenizer.json`, `codebooks.npz` and a manifest with
-checksums."""
+"""The export directory: parameters, config, tokenizer and codebooks, programs, and a manifest with checksums.
+
+    params.safetensors  config.json  tokenizer.json  codebooks.npz      what `load_export` reads
+    orbax/                                                              the same parameters as an Orbax checkpoint
+    loader.py  programs/                                                runs the agent without this package (`export.loader`)
+    export.json                                                         the manifest: format, version, SHA-256 of every file
+"""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import serialization
 
 from hjepa_gfn.errors import UserError
+from hjepa_gfn.export import loader
+from hjepa_gfn.export.arrays import flatten, npz_bytes, read_npz, safetensors_bytes, unflatten
+from hjepa_gfn.export.loader import FORMAT, MANIFEST, VERSION
 from hjepa_gfn.files import read_json, write_bytes, write_json
 
-MANIFEST = "export.json"
-FORMAT = "hjepa_gfn export"
-VERSION = 1
+_FILES = ("params.safetensors", "config.json", "tokenizer.json", "codebooks.npz")
 
 
 class Export(NamedTuple):
@@ -41,15 +43,17 @@ def save_export(
     config: Mapping[str, Any],
     tokenizer_json: str,
     codebooks: Mapping[str, np.ndarray],
+    programs: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Writes an export directory; it appears whole or not at all.
 
     Args:
       out: the directory; must not exist, be empty, or be an earlier export (which is replaced).
       params: nested mappings of arrays, wherever they lie (shards are gathered).
-      config: anything JSON can hold.
+      config: anything JSON can hold; its section `mesh` is left out: an export belongs to no mesh.
       tokenizer_json: the tokenizer, as the `tokenizers` package serialises it.
       codebooks: arrays by name.
+      programs: `programs.program_files`, or none.
 
     Returns:
       The directory's absolute path.
@@ -57,24 +61,29 @@ def save_export(
     Raises:
       UserError: `out` holds something else.
     """
+    from hjepa_gfn.export.orbax_copy import write_orbax  # here, since reading an export needs no Orbax
+
     out = Path(out).absolute()
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: exists and is not a directory: choose another output directory")
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise UserError(f"{out}: holds other files: choose a new or empty output directory")
+    flat = flatten(params)
     files = {
-        "params.msgpack": serialization.msgpack_serialize(_to_host(params)),
-        "config.json": (json.dumps(config, indent=2, allow_nan=False) + "\n").encode(),
+        "params.safetensors": safetensors_bytes(flat),
+        "config.json": (json.dumps(_without_mesh(config), indent=2, allow_nan=False) + "\n").encode(),
         "tokenizer.json": tokenizer_json.encode(),
         "codebooks.npz": npz_bytes(codebooks),
+        "loader.py": Path(loader.__file__).read_bytes(),
+        **(programs or {}),
     }
     fresh = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         for name, data in files.items():
             write_bytes(fresh / name, data)
-        checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        write_json(fresh / MANIFEST, {"format": FORMAT, "version": VERSION, "sha256": checksums})
+        write_orbax(fresh / "orbax", flat)
+        write_json(fresh / MANIFEST, {"format": FORMAT, "version": VERSION, "sha256": checksums(fresh)})
         _replace_directory(fresh, out)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -91,56 +100,41 @@ def load_export(directory: str | os.PathLike[str]) -> Export:
     if not (directory / MANIFEST).is_file():
         raise UserError(f"{directory}: not an export (no {MANIFEST} in it): make one with python -m experiments.export")
     manifest = read_json(directory / MANIFEST)
-    checksums = manifest.get("sha256") if isinstance(manifest, dict) else None
-    if not isinstance(checksums, dict) or manifest.get("format") != FORMAT:
+    expected = manifest.get("sha256") if isinstance(manifest, dict) else None
+    if not isinstance(expected, dict) or manifest.get("format") != FORMAT:
         raise UserError(f"{directory / MANIFEST}: not the manifest of an export: export again")
     if manifest.get("version") != VERSION:
         raise UserError(f"{directory}: export version {manifest.get('version')}, but {VERSION} is needed: export again")
     data = {}
-    for name in ("params.msgpack", "config.json", "tokenizer.json", "codebooks.npz"):
+    for name in _FILES:
         try:
             data[name] = (directory / name).read_bytes()
         except OSError as error:
             raise UserError(f"{directory / name}: cannot be read ({error.strerror}): export again") from error
-        if hashlib.sha256(data[name]).hexdigest() != checksums.get(name):
+        if hashlib.sha256(data[name]).hexdigest() != expected.get(name):
             raise UserError(f"{directory / name}: damaged (wrong checksum): export again")
+    # jnp.asarray: on the default device once, not sent anew with every call; uncommitted, so any jit may take it.
+    flat = {name: jnp.asarray(array) for name, array in loader.read_safetensors(data["params.safetensors"]).items()}
     return Export(
-        # jnp.asarray: on the default device once, not sent anew with every call; uncommitted, so any jit may take it.
-        params=jax.tree.map(jnp.asarray, serialization.msgpack_restore(data["params.msgpack"])),
+        params=unflatten(flat),
         config=json.loads(data["config.json"]),
         tokenizer_json=data["tokenizer.json"].decode(),
         codebooks=read_npz(data["codebooks.npz"]),
     )
 
 
-def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Arrays by name as the bytes of an `.npz` file; the same arrays give the same bytes."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name in sorted(arrays):
-            item = io.BytesIO()
-            np.lib.format.write_array(item, np.asarray(arrays[name]), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), item.getvalue())  # ZipInfo's date is fixed: 1980
-    return buffer.getvalue()
+def checksums(directory: Path) -> dict[str, str]:
+    """SHA-256 of every file in a directory and below, by its path from there, with slashes; but of the manifest."""
+    found = {}
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        if (name := path.relative_to(directory).as_posix()) != MANIFEST:
+            with path.open("rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
-def read_npz(data: bytes) -> dict[str, np.ndarray]:
-    """The inverse of `npz_bytes`."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
-
-
-def _to_host(params: Any) -> Any:
-    """Nested dicts of whole numpy arrays."""
-    if isinstance(params, Mapping):
-        return {str(name): _to_host(value) for name, value in params.items()}
-    if isinstance(params, jax.Array) and not params.is_fully_addressable:
-        from jax.experimental import multihost_utils
-
-        return np.asarray(multihost_utils.process_allgather(params, tiled=True))
-    if isinstance(params, jax.Array | np.ndarray):
-        return np.array(params)
-    raise TypeError(f"parameters must be nested mappings of arrays, not {type(params).__name__}")
+def _without_mesh(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "mesh"}
 
 
 def _replace_directory(fresh: Path, out: Path) -> None:

@@ -27,7 +27,7 @@ def trained(tmp_path_factory):
 
 def test_a_sharded_run_is_exported_with_all_that_belongs_to_it(trained, tmp_path):
     workdir, state = trained
-    export = load_export(export_checkpoint(workdir, tmp_path / "out"))
+    export = load_export(export_checkpoint(workdir, tmp_path / "out", programs=False))
     assert export.config == {"rate": 0.1} and export.tokenizer_json == '{"model": {}}'
     np.testing.assert_array_equal(export.codebooks["state"], np.eye(3))
     kernel = export.params["Dense_0"]["kernel"]
@@ -36,13 +36,15 @@ def test_a_sharded_run_is_exported_with_all_that_belongs_to_it(trained, tmp_path
     expected = toy.Net().apply({"params": {k: dict(v) for k, v in export.params.items()}}, x)
     np.testing.assert_allclose(toy.Net().apply({"params": export.params}, x), expected)
     # An older checkpoint, by its own directory.
-    older = load_export(export_checkpoint(workdir / "checkpoints" / "7", tmp_path / "older"))
+    older = load_export(export_checkpoint(workdir / "checkpoints" / "7", tmp_path / "older", programs=False))
     assert not np.array_equal(older.params["Dense_0"]["kernel"], kernel)
 
 
 def test_what_is_missing_is_named(trained, tmp_path):
     with pytest.raises(UserError, match="no checkpoint at"):
         export_checkpoint(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(UserError, match="export with --noprograms"):  # a run of some other task
+        export_checkpoint(trained[0], tmp_path / "out")
     tokenizer = trained[0] / "tokenizer.json"
     tokenizer.rename(trained[0] / "aside")
     with pytest.raises(UserError, match=r"tokenizer\.json: cannot be read; the run stores it"):

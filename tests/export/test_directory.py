@@ -1,5 +1,6 @@
 """The export directory: from eight devices to one, whole or refused."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -9,14 +10,17 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from flax import linen as nn
+from safetensors import safe_open
 
 from hjepa_gfn.distributed import abstract_state, init_state, make_mesh
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.export import load_export, npz_bytes, read_npz, save_export
 
 CONFIG = {"model": {"width": 8}, "level": "BabyAI-GoToLocal-v0", "rates": [0.1, None]}
+FILES = ["codebooks.npz", "config.json", "export.json", "loader.py", "orbax", "params.safetensors", "tokenizer.json"]
 CODEBOOKS = {"state": np.arange(6, dtype=np.float32).reshape(3, 2), "action": np.array([1, 2], np.int32)}
 
 
@@ -35,7 +39,7 @@ def params():
 
 @pytest.fixture
 def exported(tmp_path, params):
-    return save_export(tmp_path / "deep" / "out", params, CONFIG, '{"é": 1}', CODEBOOKS)
+    return save_export(tmp_path / "deep" / "out", params, {**CONFIG, "mesh": {"fsdp": 4}}, '{"é": 1}', CODEBOOKS)
 
 
 def assert_whole(export, params):
@@ -52,10 +56,31 @@ def assert_whole(export, params):
 
 def test_round_trip(exported, params):
     assert_whole(load_export(exported), params)
-    assert sorted(os.listdir(exported)) == [
-        "codebooks.npz", "config.json", "export.json", "params.msgpack", "tokenizer.json",
-    ]  # fmt: skip
+    assert sorted(os.listdir(exported)) == FILES
     assert os.listdir(exported.parent) == ["out"]  # no temporary directory is left
+
+
+def test_every_file_is_in_the_manifest(exported):
+    files = {path.relative_to(exported).as_posix(): path for path in exported.rglob("*") if path.is_file()}
+    del files["export.json"]
+    expected = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    assert json.loads((exported / "export.json").read_text())["sha256"] == expected
+    assert any(name.startswith("orbax/") for name in files)
+
+
+def test_safetensors_is_what_the_package_reads(exported, params):
+    with safe_open(exported / "params.safetensors", framework="flax") as file:
+        assert sorted(file.keys()) == ["block/kernel", "scale"]
+        np.testing.assert_array_equal(file.get_tensor("block/kernel"), params["block"]["kernel"])
+        assert file.get_tensor("scale").dtype == jnp.bfloat16
+
+
+def test_orbax_restores_it_onto_a_mesh(exported, params):
+    sharding = params["block"]["kernel"].sharding
+    wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), params)
+    restored = ocp.StandardCheckpointer().restore(exported / "orbax", wanted)
+    assert restored["block"]["kernel"].sharding == sharding and restored["scale"].dtype == jnp.bfloat16
+    jax.tree.map(np.testing.assert_array_equal, restored, params)
 
 
 def test_loads_in_a_process_with_one_device_and_no_training_code(exported, params):
@@ -101,7 +126,7 @@ def test_a_failed_export_leaves_the_old_one(exported, params, monkeypatch):
     assert os.listdir(exported.parent) == ["out"]
 
 
-@pytest.mark.parametrize("name", ["params.msgpack", "config.json", "tokenizer.json", "codebooks.npz", "export.json"])
+@pytest.mark.parametrize("name", ["params.safetensors", "config.json", "tokenizer.json", "codebooks.npz", "export.json"])
 def test_damage_is_named(exported, name):
     data = (exported / name).read_bytes()
     (exported / name).write_bytes(data[: len(data) // 2])
@@ -118,11 +143,16 @@ def test_what_is_not_an_export_is_refused(tmp_path):
     (tmp_path / "export.json").write_text('{"format": "other", "sha256": {}}')
     with pytest.raises(UserError, match="not the manifest of an export"):
         load_export(tmp_path)
+    (tmp_path / "export.json").write_text('{"format": "hjepa_gfn export", "version": 1, "sha256": {}}')
+    with pytest.raises(UserError, match="export version 1, but 2 is needed: export again"):
+        load_export(tmp_path)
 
 
 def test_only_nested_mappings_of_arrays_are_parameters(tmp_path):
     with pytest.raises(TypeError, match="nested mappings of arrays, not list"):
         save_export(tmp_path / "out", {"a": [jnp.zeros(1)]}, {}, "{}", {})
+    with pytest.raises(ValueError, match="parameter name 'a/b': a slash would be read as nesting"):
+        save_export(tmp_path / "out", {"a/b": jnp.zeros(1)}, {}, "{}", {})
     assert os.listdir(tmp_path) == []
 
 

@@ -1,0 +1,136 @@
+"""The plan sampler and the explainer as programs: StableHLO, one file each, for any platform and any batch size.
+
+A program takes (parameters by flat name, inputs by name) and returns outputs by name, so that a caller needs no class of
+ours. The files keep no mesh, no sharding and no logical axes: layers constrain nothing outside `distributed.use_mesh`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from hjepa_gfn.export.arrays import unflatten, zip_bytes
+from hjepa_gfn.models.agent_network import Context
+from hjepa_gfn.objectives.em import sample_text
+from hjepa_gfn.objectives.policies import Exploration, evaluate, log_prob_of_path, roots, sample_paths
+from hjepa_gfn.objectives.system import Params, System
+from hjepa_gfn.objectives.windows import encode_start
+from hjepa_gfn.plans import Plan, root_plan
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+Arrays = dict[str, Any]
+
+
+def sample_plan(system: System, params: Params, inputs: Arrays) -> Arrays:
+    """z ~ P_F(z|c), with log P_F of the sampled edits (STOP included) and log P_B of undoing them, both untempered.
+
+    For a trained agent log_prob - log_undo is log P_F(z|c) of the plan, in whatever order it was built.
+    """
+    context = _context(system, params, inputs)
+    start, explore = roots(system, inputs["mission"].shape[0]), Exploration(inputs["temperature"])
+    trajectory = sample_paths(system, params, _key(inputs), start, True, context, None, None, explore)
+    path = evaluate(system, params, trajectory, context)
+    return {
+        "plan": trajectory.final._asdict(),
+        "log_prob": log_prob_of_path(path, trajectory), "log_undo": path.backward.sum(-1),
+    }  # fmt: skip
+
+
+def explain(system: System, params: Params, inputs: Arrays) -> Arrays:
+    """x ~ p(x|z,c) at a temperature, word by word (0: the most probable word each time)."""
+    plan = Plan(**inputs["plan"])
+    text = sample_text(system, params, _key(inputs), plan, _context(system, params, inputs), inputs["temperature"])
+    return {"text": text}
+
+
+def program_files(
+    system: System, params: Mapping[str, Any], mission_length: int, temperature: float, text_temperature: float
+) -> dict[str, bytes]:
+    """The programs of an agent, with their signature, as files by name.
+
+    Args:
+      params: arrays (or their shapes) by flat name, as the programs will be given them.
+      mission_length: words of a mission.
+      temperature: of the sampler, where a caller names none.
+      text_temperature: the same of the explainer.
+    """
+    shapes = {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in params.items()}
+    described: dict[str, Any] = {}
+    files: dict[str, bytes] = {}
+    plans = jax.eval_shape(lambda: root_plan(system.spec, (1,)))._asdict()
+    for fn, extra, default in ((sample_plan, {}, temperature), (explain, {"plan": plans}, text_temperature)):
+        inputs = _inputs(mission_length, extra)
+        with _without_source_locations():
+            exported = export.export(jax.jit(_flat(system, fn)), platforms=PLATFORMS)(shapes, inputs)
+        outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+        name, file = fn.__name__, f"programs/{fn.__name__}.stablehlo"
+        files[file] = bytes(exported.serialize())
+        described[name] = {
+            "file": file, "inputs": _describe(inputs), "outputs": _describe(outputs), "defaults": {"temperature": default}}
+    signature = {"jax": jax.__version__, "platforms": PLATFORMS, "programs": described}
+    files["programs/signature.json"] = (json.dumps(signature, indent=2) + "\n").encode()
+    files["programs/flatbuffers.zip"] = _flatbuffers()
+    return files
+
+
+@contextmanager
+def _without_source_locations() -> Iterator[None]:
+    """Programs keep the names of modules, not the paths of the machine that wrote them: same agent, same bytes."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+
+
+def _flat(system: System, fn: Callable[..., Arrays]) -> Callable[[Arrays, Arrays], Arrays]:
+    """`fn` of parameters by flat name."""
+
+    def program(params: Arrays, inputs: Arrays) -> Arrays:
+        return fn(system, unflatten(params), inputs)
+
+    program.__name__ = fn.__name__
+    return program
+
+
+def _key(inputs: Arrays) -> jnp.ndarray:
+    return jax.random.wrap_key_data(inputs["seed"], impl="threefry2x32")
+
+
+def _context(system: System, params: Params, inputs: Arrays) -> Context:
+    percept = {"view": inputs["view"], "direction": inputs["direction"]}
+    z1, _ = encode_start(system, params, percept)
+    return system.net(params, percept, z1, inputs["mission"], method="context")
+
+
+def _inputs(mission_length: int, extra: Arrays) -> Arrays:
+    """Shapes of a program's inputs; `extra` has a batch axis of any size, which the symbol b replaces."""
+    (b,) = export.symbolic_shape("b")
+    shape = jax.ShapeDtypeStruct
+    return {
+        "view": shape((b, 7, 7, 3), jnp.uint8), "direction": shape((b,), jnp.int32),
+        "mission": shape((b, mission_length), jnp.int32),
+        "seed": shape((2,), jnp.uint32), "temperature": shape((), jnp.float32),
+        **jax.tree.map(lambda x: shape((b, *x.shape[1:]), x.dtype), extra),
+    }  # fmt: skip
+
+
+def _describe(tree: Any) -> Any:
+    leaf = lambda x: {"dtype": x.dtype.name, "shape": [n if isinstance(n, int) else str(n) for n in x.shape]}  # noqa: E731
+    return jax.tree.map(leaf, tree)
+
+
+def _flatbuffers() -> bytes:
+    """The package that jax reads programs with, importable from a zip: jax does not bring it along, so the export does."""
+    package = resources.files("flatbuffers")
+    modules = sorted((item for item in package.iterdir() if item.name.endswith(".py")), key=lambda item: item.name)
+    return zip_bytes({f"flatbuffers/{item.name}": item.read_bytes() for item in modules})
