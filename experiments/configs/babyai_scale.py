@@ -1,5 +1,5 @@
-"""The whole system at six sizes: `--config=babyai_scale:8b` (tiny, base, 1b, 8b, 70b, 400b). Sizes count every parameter that is
-trained: context encoder, shared encoder of both policies and the explainer, energy, habits and the JEPA levels.
+"""The whole system at six sizes: `--config=babyai_scale:8b` (tiny, base, 1b, 8b, 70b, 400b). Sizes count every trained
+parameter: context encoder, shared encoder of both policies and the explainer, energy, habits and the JEPA levels.
 
 `tiny` is the demo's configuration. The others read long plans (up to 24 legs and 40 steps: 64 tokens, 128 edits) and texts of
 512 words; rows are per group, and a group is what one batch shard of the mesh works on: set `groups` to the mesh's

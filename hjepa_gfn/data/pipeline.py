@@ -113,6 +113,18 @@ class Pipeline:
         }
 
 
+def batch_shapes(config: Any) -> dict[str, Any]:
+    """(shape, dtype) of every array of a batch that training reads (all but "index"): see `Pipeline`."""
+    b, w, x = config.batch_size, config.window, config.text_length
+    window = {
+        "view": ((b, w + 1, 7, 7, 3), np.uint8), "direction": ((b, w + 1), np.int32), "action": ((b, w), np.int32),
+        "segment": ((b, w), np.int32), "length": ((b,), np.int32)}
+    text = ((b, x), np.int32)
+    stated = {"draft_action": ((b, w), np.int32), "draft_segment": ((b, w), np.int32), "draft_length": ((b,), np.int32)}
+    return {"start": window, "random": window, "mission": ((b, config.mission_length), np.int32), "final": text, "draft": text,
+            **stated}
+
+
 def cut_windows(store: EpisodeStore, index: np.ndarray, start: np.ndarray, window: int) -> dict[str, np.ndarray]:
     """Windows of up to `window` actions of the episodes `index` from the steps `start` on; arrays: see `Pipeline`."""
     length = np.minimum(store.steps[index] - start, window)

@@ -1,0 +1,84 @@
+"""Ahead-of-time reports: a train step compiled for a mesh that need not exist, and what its program takes and moves.
+
+All figures are the compiler's, of programs that were never run.
+"""
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from hjepa_gfn.distributed.compiled_text import collectives, moved_by_axes
+from hjepa_gfn.distributed.mesh import AXES, BATCH_AXES
+from hjepa_gfn.distributed.program_flops import count_flops
+from hjepa_gfn.distributed.sharding import ShardingRules
+from hjepa_gfn.distributed.steps import jit_step
+
+# Compiles in seconds instead of minutes; layouts and memory are the same within a few percent.
+FAST = {"exec_time_optimization_effort": -1.0}
+
+
+class Lowered(NamedTuple):
+    """A train step ready to compile."""
+
+    program: Any      # jax.stages.Lowered
+    flops: int        # matmul FLOPs of the whole mesh, loops at their longest
+    flops_once: int   # the same with every loop's body counted once, as the compiler counts
+    digest: str       # of the program's text: equal digests compile to equal reports
+
+
+def lower(step: Callable, abstract_state: Any, abstract_batch: Any, mesh: Mesh, rules: ShardingRules) -> Lowered:
+    """Traces and lowers `step(state, batch)` for the mesh, from shapes alone."""
+    traced = jit_step(step, abstract_state, mesh, rules).trace(abstract_state, abstract_batch)
+    program = traced.lower()
+    jaxpr = traced.jaxpr.jaxpr
+    text = program.as_text()
+    return Lowered(program, count_flops(jaxpr), count_flops(jaxpr, once=True), hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+def report(lowered: Lowered, mesh: Mesh, hbm_gib: float, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Compiles; memory, traffic and work of one device in one call. Loops that may end early count at their longest."""
+    begin = time.monotonic()
+    compiled = lowered.program.compile(compiler_options=options)
+    seconds = time.monotonic() - begin
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    cost = cost[0] if isinstance(cost, list) else cost
+    found = collectives(compiled.as_text(), AXES, [mesh.shape[axis] for axis in AXES])
+    moved = moved_by_axes(found)
+    between = sum(size for axes, size in moved.items() if "replica" in axes.split("+"))
+    peak = memory.peak_memory_in_bytes / 2**30
+    devices = mesh.devices.size
+    once = cost.get("flops", 0.0)
+    return {
+        "fits": bool(peak <= hbm_gib), "peak_hbm_gib": round(peak, 4), "hbm_gib": hbm_gib, "free_gib": round(hbm_gib - peak, 4),
+        "arguments_gib": round(memory.argument_size_in_bytes / 2**30, 4),
+        "donated_gib": round(memory.alias_size_in_bytes / 2**30, 4),
+        "ici_bytes": sum(moved.values()) - between, "dcn_bytes": between, "moved_by_axes": moved,
+        "collectives": len(found),
+        "program_flops": lowered.flops, "flops_per_device": lowered.flops / devices,
+        # matmuls that the partitioner does more than once: the compiler's count over an even share, bodies of loops once
+        "partition_waste": round(once * devices / max(lowered.flops_once, 1), 4),
+        "compile_seconds": round(seconds, 1), "digest": lowered.digest,
+    }
+
+
+def batch_shards(mesh: Mesh) -> int:
+    """How many parts a batch is spread over."""
+    shards = 1
+    for axis in BATCH_AXES:
+        shards *= mesh.shape[axis]
+    return shards
+
+
+def compiler_version() -> str:
+    """Of the TPU compiler and of jax."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"libtpu {version('libtpu')}, jax {jax.__version__}"
+    except PackageNotFoundError:
+        return f"jax {jax.__version__}"

@@ -1,0 +1,191 @@
+"""Reads a compiled program's text (HLO): which collectives run over which mesh axes, and what they move.
+
+The text counts a loop's body once; loops of `jax.lax.scan` compare a counter with a constant in their condition, which says how
+often they run (for loops that may end early: at most).
+"""
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f64": 8, "s64": 8, "u64": 8}  # the others: 4
+_SHAPE = re.compile(r"\b(pred|bf16|[sufc]\d+)\[([\d,]*)\]")
+_REFERENCE = re.compile(r"\b(calls|to_apply|body|condition|branch_computations|called_computations)=(\{[^}]*\}|%?[\w.\-]+)")
+_INSTRUCTION = re.compile(r"(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z\-]+)\(")
+COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all", "ragged-all-to-all")
+
+
+class Collective(NamedTuple):
+    """One collective operation of the program."""
+
+    kind: str
+    axes: tuple[str, ...]  # mesh axes along which its participants differ
+    bytes: float           # of its result on one device, each time
+    times: int             # how often it runs in one call, at most
+    shape: tuple[int, ...]  # of its (first) result
+    in_loop: bool
+
+
+def computations(text: str) -> tuple[dict[str, list[str]], str]:
+    """Instructions by computation, and the name of the entry."""
+    found: dict[str, list[str]] = {}
+    current, entry = None, ""
+    for line in text.splitlines():
+        if line and not line[0].isspace() and line.rstrip().endswith("{") and not line.startswith("HloModule"):
+            name = re.match(r"(ENTRY )?%?([\w.\-]+)", line)
+            current = name[2]
+            found[current] = []
+            entry = current if name[1] else entry
+        elif line.rstrip() == "}":
+            current = None
+        elif current is not None:
+            found[current].append(line.strip())
+    return found, entry
+
+
+def run_counts(parts: dict[str, list[str]], entry: str) -> Counter:
+    """How often each computation runs in one call of the program."""
+    counts: Counter = Counter({entry: 1})
+    todo = [(entry, 1)]
+    while todo:
+        name, times = todo.pop()
+        for line in parts.get(name, ()):
+            references = _REFERENCE.findall(line)
+            inner = times
+            if " while(" in line:
+                inner *= max(_constants(parts, dict(references)["condition"].lstrip("%")), default=1)
+            for _, targets in references:
+                for target in re.findall(r"[\w.\-]+", targets):
+                    if target in parts:
+                        counts[target] += inner
+                        todo.append((target, inner))
+    return counts
+
+
+def _constants(parts: dict[str, list[str]], name: str) -> list[int]:
+    """Integer constants in a computation and in those that it calls."""
+    rows = parts.get(name, ())
+    found = [int(n) for row in rows for n in re.findall(r" [su]32\[[^\]]*\]\S* constant\((\d+)\)", row)]
+    for row in rows:
+        for _, targets in _REFERENCE.findall(row):
+            for target in re.findall(r"[\w.\-]+", targets):
+                found += _constants(parts, target) if target in parts else []
+    return found
+
+
+def collectives(text: str, axes: Sequence[str], sizes: Sequence[int]) -> list[Collective]:
+    """The collectives of a program compiled for a mesh of these axes (in the mesh's order) and sizes."""
+    parts, entry = computations(text)
+    counts = run_counts(parts, entry)
+    found: dict[tuple[str, str], Collective] = {}
+    for name, lines in parts.items():
+        for line in lines if counts[name] else ():
+            match = _INSTRUCTION.match(line)
+            kind = match[3].removesuffix("-start") if match else ""
+            if kind not in COLLECTIVES:
+                continue
+            pieces = [(_size(kind_, shape), shape) for kind_, shape in _SHAPE.findall(match[2])]
+            # the result of a -start holds operand and result: the larger is what moves; else a tuple of results
+            moved = max(p[0] for p in pieces) if match[3].endswith("-start") else sum(p[0] for p in pieces)
+            shape = max(pieces)[1]
+            channel = re.search(r"channel_id=(\d+)", line)
+            one = Collective(
+                kind, _axes_of(line, axes, sizes), moved, counts[name], tuple(int(n) for n in shape.split(",") if n),
+                name != entry)
+            key = (kind, channel[1] if channel else match[1])  # pieces of one fused collective share a channel
+            if key not in found or one.times * one.bytes > found[key].times * found[key].bytes:
+                found[key] = one
+    return list(found.values())
+
+
+def moved_by_axes(found: Sequence[Collective]) -> dict[str, float]:
+    """Bytes a device and call by mesh axes ("fsdp", "data+fsdp"), in falling order."""
+    total: Counter = Counter()
+    for c in found:
+        total["+".join(c.axes) or "none"] += c.bytes * c.times
+    return dict(total.most_common())
+
+
+def compiled_flops(text: str) -> float:
+    """Matmul FLOPs of one device, loops counted as often as they run at most. TPU programs fuse matmuls into convolutions."""
+    parts, entry = computations(text)
+    counts = run_counts(parts, entry)
+    shapes = {name: dims for lines in parts.values() for name, dims in _shapes(lines)}
+    total = 0.0
+    for name, lines in parts.items():
+        local = {**shapes, **dict(_shapes(lines))}
+        for line in lines if counts[name] else ():
+            match = re.match(r"(?:ROOT )?%?([\w.\-]+) = (\S+) (dot|convolution)\((.*?)\)", line)
+            if not match:
+                continue
+            operands = re.findall(r"%([\w.\-]+)", match[4])
+            out = math.prod(local[match[1]])
+            if match[3] == "dot":
+                contract = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", line)[1]
+                inner = math.prod(local[operands[0]][int(i)] for i in contract.split(",") if i)
+            else:
+                labels = re.search(r"dim_labels=\w+_(\w+)->", line)[1]
+                inner = math.prod(n for n, label in zip(local[operands[1]], labels, strict=True) if label != "o")
+            total += 2.0 * out * inner * counts[name]
+    return total
+
+
+def _shapes(lines: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    for line in lines:
+        match = re.match(r"(?:ROOT )?%?([\w.\-]+) = (\S+)", line)
+        shape = _SHAPE.search(match[2]) if match else None
+        if shape:
+            yield match[1], [int(n) for n in shape[2].split(",") if n]
+
+
+def _size(kind: str, shape: str) -> float:
+    return _BYTES.get(kind, 4) * math.prod(int(n) for n in shape.split(",") if n)
+
+
+def _groups_of_mesh(mesh: str, order: str | None, axes: str) -> np.ndarray:
+    """Groups [G, size] of `mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'b'}`: those that differ along the named axes. A part
+    of an axis is written `'b':(2)2`: of b = 2 x 2, the part of size 2 after one of size 2."""
+    sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh)}
+    ids = np.arange(math.prod(sizes.values()))
+    if order:
+        dims = [int(n) for n in re.match(r"\[([\d,]*)\]", order)[1].split(",")]
+        turn = re.search(r"T\(([\d,]*)\)", order)
+        ids = ids.reshape(dims)
+        ids = ids.transpose([int(n) for n in turn[1].split(",")]) if turn else ids
+    shape, chosen = [], []
+    parts = {name: (int(before or 1), int(size or sizes[name]))
+             for name, before, size in re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", axes)}
+    for name, size in sizes.items():
+        before, own = parts.get(name, (size, 1))
+        shape += [before, own, size // (before * own)]
+        chosen += [False, name in parts, False]
+    ids = ids.reshape(shape)
+    inner = [i for i, some in enumerate(chosen) if some]
+    outer = [i for i, some in enumerate(chosen) if not some]
+    return ids.transpose(outer + inner).reshape(-1, math.prod(shape[i] for i in inner))
+
+
+def _axes_of(line: str, axes: Sequence[str], sizes: Sequence[int]) -> tuple[str, ...]:
+    """Mesh axes along which the participants of a collective differ. Participants are numbered in the mesh's order."""
+    if pairs := re.search(r"source_target_pairs=\{(.*?)\}\}", line):
+        groups = np.array([[int(n) for n in pair.split(",")] for pair in re.findall(r"\{?(\d+,\d+)", pairs[1])])
+    elif named := re.search(r"replica_groups=mesh\[(.*?)\](?:, device_ids=\((\[.*?)\))? \{(.*?)\}", line):
+        groups = _groups_of_mesh(*named.groups())
+    elif iota := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line):
+        shape, dims = ([int(n) for n in text.split(",")] for text in (iota[1], iota[2]))
+        ids = np.arange(math.prod(dims)).reshape(dims)
+        groups = (ids.transpose([int(n) for n in iota[3].split(",")]) if iota[3] else ids).reshape(shape)
+    elif listed := re.search(r"replica_groups=\{(\{[\d,{} ]*\})\}", line):
+        groups = [[int(n) for n in group.split(",")] for group in re.findall(r"\{([\d, ]+)\}", listed[1])]
+    else:
+        groups = np.arange(math.prod(sizes))[None]  # no groups: everybody
+    moving = np.zeros(len(sizes), bool)
+    for group in groups:
+        place = np.stack(np.unravel_index(np.asarray(group), tuple(sizes)))
+        moving |= (place != place[:, :1]).any(1)
+    return tuple(axis for axis, moves in zip(axes, moving) if moves)

@@ -1,0 +1,71 @@
+"""Matmul FLOPs of a traced program: what the chips are asked to do, before any compiler."""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+
+def program_flops(fn: Callable[..., Any], *args: Any) -> int:
+    """FLOPs (2 a multiply-add) of all matrix products in `fn(*args)`; args may be `ShapeDtypeStruct`s.
+
+    A scan counts as often as it is long; a loop that may end early as often as it can at most: the largest constant that its
+    condition compares with. Branches of a conditional count as the dearest of them. Elementwise work counts nothing.
+    """
+    return count_flops(jax.make_jaxpr(fn)(*args).jaxpr)
+
+
+def count_flops(jaxpr: Any, once: bool = False) -> int:
+    """`program_flops` of a jaxpr; `once` counts the bodies of loops a single time, as compilers do."""
+    total = 0
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "dot_general":
+            total += _dot(eqn)
+        elif eqn.primitive.name == "scan":
+            total += (1 if once else eqn.params["length"]) * count_flops(eqn.params["jaxpr"].jaxpr, once)
+        elif eqn.primitive.name == "while":
+            total += (1 if once else loop_bound(eqn)) * count_flops(eqn.params["body_jaxpr"].jaxpr, once)
+        elif eqn.primitive.name == "cond":
+            total += max(count_flops(branch.jaxpr, once) for branch in eqn.params["branches"])
+        else:
+            inner = jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr)
+            total += sum(count_flops(getattr(j, "jaxpr", j), once) for j in inner if _is_jaxpr(j))
+    return total
+
+
+def loop_bound(eqn: Any) -> int:
+    """The most iterations of a `while` whose counter runs from 0: the largest integer that its condition compares with (1 if
+    it compares with none)."""
+    closed = eqn.params["cond_jaxpr"]
+    known = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    found = [1]
+    for inner in _all_eqns(closed.jaxpr):
+        if inner.primitive.name in ("lt", "le", "gt", "ge"):
+            for var in inner.invars:
+                value = np.asarray(var.val if isinstance(var, core.Literal) else known.get(var, 0.0))
+                if value.dtype.kind in "iu":
+                    found.append(int(value.max()))
+    return max(found)
+
+
+def _all_eqns(jaxpr: Any) -> list[Any]:
+    eqns = list(jaxpr.eqns)
+    for eqn in jaxpr.eqns:
+        for inner in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr):
+            if _is_jaxpr(inner):
+                eqns += _all_eqns(getattr(inner, "jaxpr", inner))
+    return eqns
+
+
+def _is_jaxpr(x: Any) -> bool:
+    return hasattr(x, "eqns") or hasattr(x, "jaxpr")
+
+
+def _dot(eqn: Any) -> int:
+    (contract, _), _ = eqn.params["dimension_numbers"]
+    left, out = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+    return 2 * math.prod(out) * math.prod(left[i] for i in contract)

@@ -1,0 +1,129 @@
+"""Compiles every train step for TPUs that need not be there, on a CPU:
+
+    python -m launch.aot --config=babyai_scale:8b --topology=v5p:8x8x8 --num_slices=2 --mesh=fsdp=64,tensor=8
+
+Writes `launch/reports/<size>_<topology>[_x<slices>].json` and prints a table: does the step fit in memory, what does it move
+within and between slices, how much work is it. Needs the extra `tpu`. The figures are the compiler's; nothing is run.
+"""
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments import cli
+from hjepa_gfn.errors import UserError
+from launch.generations import GENERATIONS, make_slice
+
+REPORTS = Path(__file__).parent / "reports"
+
+
+def parse_mesh(text: str) -> dict[str, int]:
+    """`"fsdp=64,tensor=8"` as a dict."""
+    sizes = {}
+    for part in filter(None, text.split(",")):
+        name, _, size = part.partition("=")
+        if name not in ("replica", "data", "fsdp", "tensor") or not size.isdigit() or int(size) < 1:
+            raise UserError(f"--mesh={text}: {part!r} is not axis=size; axes are replica, data, fsdp, tensor")
+        sizes[name] = int(size)
+    return sizes
+
+
+def full_mesh(sizes: dict[str, int], devices: int, num_slices: int) -> dict[str, int]:
+    """Completes a mesh: `replica` is the number of slices unless given, `data` (or, given that, `fsdp`) takes the rest."""
+    sizes = {"replica": num_slices, **sizes}
+    free = "data" if "data" not in sizes and "fsdp" in sizes else "fsdp" if "fsdp" not in sizes else None
+    taken = 1
+    for size in sizes.values():
+        taken *= size
+    if devices % taken or (free is None and taken != devices):
+        shown = " x ".join(f"{axis} {size}" for axis, size in sizes.items())
+        raise UserError(f"--mesh: {shown} does not lay out {devices} devices")
+    if free:
+        sizes[free] = devices // taken
+    return {axis: sizes.get(axis, 1) for axis in ("replica", "data", "fsdp", "tensor")}
+
+
+def report_all(config: Any, topology: str, num_slices: int, mesh_sizes: dict[str, int], steps: list[str], fast: bool) -> dict:
+    """Reports of the named train steps (all, if none is named) of the system that `config` describes."""
+    import jax
+
+    from hjepa_gfn.data.pipeline import batch_shapes
+    from hjepa_gfn.distributed import ShardingRules, abstract_state, aot, batch_sharding, make_mesh
+    from hjepa_gfn.distributed.topology import tpu_devices
+    from hjepa_gfn.objectives import train_steps
+    from hjepa_gfn.objectives.system import make_system
+    from hjepa_gfn.training.agent_task import NUM_ACTIONS
+
+    name, _, shape = topology.partition(":")
+    kind = make_slice(name, shape)
+    sizes = full_mesh(mesh_sizes, kind.devices * num_slices, num_slices)
+    mesh = make_mesh(**sizes, devices=tpu_devices(name, shape, num_slices))
+    # one group, hence the same work, for each batch shard
+    shards = aot.batch_shards(mesh)
+    config.data.batch_size = config.data.batch_size // config.groups * shards
+    config.groups = shards
+    rules = ShardingRules(**config.sharding)
+    system = make_system(config.model, config.data.vocab, config.data.text_length, NUM_ACTIONS)
+    abstract = abstract_state(lambda key: train_steps.init_state(system, config, key), mesh, rules)
+    spread = batch_sharding(mesh)
+    shape_of = lambda leaf: jax.ShapeDtypeStruct(*leaf, sharding=spread)  # noqa: E731
+    batch = jax.tree.map(shape_of, batch_shapes(config.data), is_leaf=lambda x: isinstance(x, tuple))
+    registry = train_steps.make_train_steps(system, config)
+    if unknown := set(steps) - set(registry):
+        raise UserError(f"--steps={','.join(steps)}: no train step {min(unknown)}; there are {', '.join(registry)}")
+    trained = {group: tree for group, tree in abstract.params.items() if group != "target"}
+    count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
+    out = {
+        "topology": topology, "num_slices": num_slices, "devices": mesh.devices.size, "mesh": sizes,
+        "compiler": aot.compiler_version(), "options": aot.FAST if fast else {}, "parameters": count(trained),
+        "batch_size": config.data.batch_size, "remat": config.model.compute.remat, "steps": {}}
+    print(f"{topology} x {num_slices}: {mesh.devices.size} devices as {sizes}; {count(trained) / 1e9:.3f} billion parameters; "
+          f"batch {config.data.batch_size}; {out['compiler']}", flush=True)
+    heads = ("peak GiB", "free GiB", "ICI GB", "DCN GB", "TFLOP/dev", "waste", "compile s")
+    print(f"{'step':10}" + "".join(f"{head:>11}" for head in heads))
+    for step in steps or registry:
+        lowered = aot.lower(registry[step], abstract, batch, mesh, rules)
+        found = aot.report(lowered, mesh, kind.generation.hbm_gib, aot.FAST if fast else None)
+        out["steps"][step] = found
+        print(f"{step:10}{found['peak_hbm_gib']:11.2f}{found['free_gib']:11.2f}{found['ici_bytes'] / 1e9:11.2f}"
+              f"{found['dcn_bytes'] / 1e9:11.3f}{found['flops_per_device'] / 1e12:11.2f}{found['partition_waste']:11.3f}"
+              f"{found['compile_seconds']:11.1f}", flush=True)
+    return out
+
+
+def main(config: Any) -> None:
+    """The entry point."""
+    from hjepa_gfn.files import write_json
+
+    f = flags.FLAGS
+    if f.topology.partition(":")[0] not in GENERATIONS:
+        raise UserError(f"--topology={f.topology}: must be generation:shape, as v5p:8x8x8, of {', '.join(GENERATIONS)}")
+    with config.unlocked():
+        found = report_all(config, f.topology, f.num_slices, parse_mesh(f.mesh), f.steps, f.fast)
+    found = {"command": "python -m launch.aot " + " ".join(sys.argv[1:]), **found}
+    size = next((arg.split("=", 1)[1] for arg in sys.argv if arg.startswith("--config=")), "babyai_gotolocal").split(":")[-1]
+    slices = f"_x{f.num_slices}" if f.num_slices > 1 else ""
+    out = Path(f.out) if f.out else REPORTS / f"{size}_{f.topology.replace(':', '_')}{slices}.json"
+    write_json(out, found)
+    fits = all(step["fits"] for step in found["steps"].values())
+    print(f"{'fits' if fits else 'DOES NOT FIT'}; written to {out}")
+
+
+def define_flags() -> None:
+    """The command line; defined on running only, so that other entry points can import this one."""
+    flags.DEFINE_string("topology", "v5e:4x4", "generation:shape of one slice")
+    flags.DEFINE_integer("num_slices", 1, "how many slices", lower_bound=1)
+    flags.DEFINE_string("mesh", "", "axis=size,...; replica is the number of slices, what is left out takes the rest")
+    flags.DEFINE_list("steps", [], "train steps to compile; all by default")
+    flags.DEFINE_bool("fast", True, "compile with little optimisation of run time (seconds instead of minutes)")
+    flags.DEFINE_string("out", "", "the report's file; by default in launch/reports")
+
+
+if __name__ == "__main__":
+    os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported: the TPU is only described
+    define_flags()
+    cli.main(main, config="babyai_scale:8b")

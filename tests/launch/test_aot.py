@@ -1,0 +1,54 @@
+"""Ahead-of-time reports: how meshes are completed, what the committed reports cover. Compiling is left to the command."""
+
+import json
+
+import pytest
+
+from experiments.configs.babyai_scale import get_config
+from hjepa_gfn.errors import UserError
+from hjepa_gfn.objectives import train_steps
+from hjepa_gfn.objectives.system import make_system
+from launch.aot import REPORTS, full_mesh, parse_mesh
+from launch.generations import GENERATIONS, make_slice
+
+
+def test_meshes_are_completed():
+    assert parse_mesh("fsdp=64,tensor=8") == {"fsdp": 64, "tensor": 8} and parse_mesh("") == {}
+    assert full_mesh({"fsdp": 64}, 1024, 2) == {"replica": 2, "data": 8, "fsdp": 64, "tensor": 1}
+    assert full_mesh({"tensor": 4}, 256, 1) == {"replica": 1, "data": 1, "fsdp": 64, "tensor": 4}
+    for bad in ("fsd=4", "fsdp", "fsdp=0", "fsdp=x"):
+        with pytest.raises(UserError, match="--mesh"):
+            parse_mesh(bad)
+    with pytest.raises(UserError, match="does not lay out 512 devices"):
+        full_mesh({"data": 2, "fsdp": 64, "tensor": 8}, 512, 1)
+
+
+def registry():
+    config = get_config("tiny")
+    return set(train_steps.make_train_steps(make_system(config.model, 64, config.data.text_length, 7), config))
+
+
+@pytest.mark.parametrize("path", sorted(REPORTS.glob("*.json")), ids=lambda path: path.stem)
+def test_committed_reports_cover_every_train_step_and_say_how_they_were_made(path):
+    found = json.loads(path.read_text())
+    assert set(found["steps"]) == registry(), "a train step was added or renamed: make the reports anew"
+    assert found["command"].startswith("python -m launch.aot ") and found["topology"] in found["command"]
+    assert "libtpu" in found["compiler"]
+    name, _, shape = found["topology"].partition(":")
+    kind = make_slice(name, shape)
+    assert found["devices"] == kind.devices * found["num_slices"]
+    for step in found["steps"].values():
+        assert step["hbm_gib"] == GENERATIONS[name].hbm_gib
+        assert step["fits"] == (step["peak_hbm_gib"] <= step["hbm_gib"])
+
+
+@pytest.mark.parametrize(("size", "billions"), [("base", 0.1), ("8b", 8.2), ("400b", 400)])
+def test_sizes_are_what_they_are_called(size, billions):
+    import jax
+
+    config = get_config(size)
+    system = make_system(config.model, config.data.vocab, config.data.text_length, 7)
+    state = jax.eval_shape(lambda key: train_steps.init_state(system, config, key), jax.random.key(0))
+    trained = {group: tree for group, tree in state.params.items() if group != "target"}
+    count = sum(leaf.size for leaf in jax.tree.leaves(trained)) / 1e9
+    assert count == pytest.approx(billions, rel=0.4 if size == "base" else 0.1)
