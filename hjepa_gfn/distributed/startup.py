@@ -95,6 +95,7 @@ def start(
     return cluster
 
 
+SHUTDOWN = 30  # seconds
 _NAMES = {"slurm": "SLURM job", "gketpu": "GKE job", "gcetpu": "TPU slice"}
 
 
@@ -217,7 +218,9 @@ def _initialize(who: str, timeout: float, **arguments: Any) -> None:
 
     def initialize() -> None:
         try:
-            jax.distributed.initialize(initialization_timeout=int(timeout) + 60, **arguments)
+            # a process that raises waits so long for the others, which may sit in a collective (JAX: 300 s)
+            jax.distributed.initialize(
+                initialization_timeout=int(timeout) + 60, shutdown_timeout_seconds=SHUTDOWN, **arguments)
         except BaseException as error:  # raised again in the main thread
             failure.append(error)
 
