@@ -1,0 +1,198 @@
+"""What one call of each train step costs, from the configuration alone: matmul FLOPs by formula, chip-hours, and the same beside a
+language model. No tracing, no compiler: `tests/objectives/test_cost.py` holds the formulas against the traced programs.
+
+A product of [n, a] and [a, b] counts 2nab, a backward pass twice its forward pass (once would do where inputs need no
+gradient). Loops that may end early count at their longest. Elementwise work counts nothing.
+"""
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from hjepa_gfn.models import fsq
+
+CELLS, VIEW = 49, 396  # cells of a view; numbers that the JEPA's encoder reads of a percept
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """The sizes that costs depend on, of one group of a batch."""
+
+    width: int
+    mlp: int
+    layers: int
+    context_layers: int
+    queries: int
+    context: int   # tokens of a context
+    text: int      # words of a text
+    nodes: int     # plan tokens
+    edits: int     # edits of a plan, at most
+    words: int     # vocabulary of texts
+    codes: int     # vocabulary of plans
+    state: int
+    hidden: int
+    window: int
+    legs: int
+    decisions: int
+    seen: int      # edits of a trajectory that an E-step re-evaluates
+
+
+def sizes_of(config: Any, actions: int = 7) -> Sizes:
+    """Reads a configuration."""
+    m, d = config.model, config.data
+    nodes = m.max_legs + m.max_steps
+    codes = actions + sum(fsq.num_codes(tuple(levels)) for levels in (m.leg_levels, m.step_levels, m.macro_levels))
+    return Sizes(
+        m.width, m.mlp, m.layers, m.context_layers, m.queries, m.queries + 1 + d.mission_length, d.text_length, nodes,
+        2 * nodes, d.vocab, codes, m.state, m.hidden, d.window, m.max_legs, config.em.decisions, config.em.window or 2 * nodes)
+
+
+# --- one pass each ---------------------------------------------------------------------------------------------------
+
+
+def block(s: Sizes, tokens: float, keys: float) -> float:
+    """Attention of `tokens` over `keys` keys each (their own included), and the MLP; other sources' keys not counted."""
+    return tokens * (2 * 4 * s.width**2 + 4 * s.width * s.mlp + 4 * keys * s.width)
+
+
+def keys(s: Sizes, tokens: float) -> float:
+    """Keys and values of a source's tokens."""
+    return tokens * 4 * s.width**2
+
+
+def context(s: Sizes, rows: int) -> float:
+    """Context tokens of percepts and missions."""
+    layer = keys(s, rows * CELLS) + block(s, rows * s.context, s.context + CELLS)
+    return s.context_layers * layer + 2 * rows * s.state * s.width
+
+
+def read(s: Sizes, rows: int, readers: int = 0) -> float:
+    """What plans are seen against: the keys of context and, for readers, of a text that is encoded on the way."""
+    text = keys(s, readers * s.text) + keys(s, readers * s.context) + block(s, readers * s.text, s.text + s.context)
+    return s.layers * (keys(s, rows * s.context) + text)
+
+
+def plans(s: Sizes, count: int, readers: int = 0) -> float:
+    """Features of `count` plans; with readers among the rows, all of them attend over a text's length."""
+    tokens = count * s.nodes
+    seen = s.nodes + s.context + (s.text if readers else 0)
+    return 4 * tokens * s.width**2 + s.layers * block(s, tokens, seen)
+
+
+def heads(s: Sizes, count: int, codes: int | None = None) -> float:
+    """Stop, site and backward logits of plans, and code logits at one site of `codes` of them (all, by default)."""
+    sites = 6
+    coded = (count if codes is None else codes) * 4 * s.width * (s.width + s.codes)
+    return count * s.nodes * 2 * s.width * 2 * sites + 2 * count * s.width + coded
+
+
+def explain(s: Sizes, rows: int, each: int) -> float:
+    """log p(x|z,c) of whole texts about `each` plans of every row."""
+    texts, length = rows * each, s.text - 1
+    layer = keys(s, 2 * rows * s.context) + keys(s, texts * s.nodes)
+    layer += block(s, texts * length, length + s.context + s.nodes) + block(s, texts * s.nodes, s.nodes + s.context)
+    return 4 * texts * s.nodes * s.width**2 + s.layers * layer + 2 * texts * length * s.width * s.words
+
+
+def energy(s: Sizes, rows: int, each: int) -> float:
+    """E(z;c) of `each` plans of every row, with the JEPA's residual on both scales."""
+    count = rows * each
+    head = count * s.nodes * 4 * s.width * (s.width + 1)
+    residual = 2 * count * s.nodes * 4 * s.state * s.hidden
+    return read(s, rows) + plans(s, count) + head + residual
+
+
+def sample(s: Sizes, rows: int, readers: int = 0) -> float:
+    """One trajectory of every row, edit by edit."""
+    return read(s, rows, readers) + s.edits * (plans(s, rows, readers) + heads(s, rows))
+
+
+def evaluate(s: Sizes, rows: int, readers: int, edits: int) -> float:
+    """Log probabilities of trajectories of `edits` edits, in one flat batch."""
+    states = rows * (edits + 1)
+    return read(s, rows, readers) + plans(s, states, readers) + heads(s, states, rows * edits)
+
+
+def write(s: Sizes, rows: int) -> float:
+    """A text about each row's plan, word by word."""
+    before = s.layers * (
+        keys(s, 2 * rows * s.context) + keys(s, rows * s.nodes) + block(s, rows * s.nodes, s.nodes + s.context))
+    word = s.layers * block(s, rows, s.text + s.context + s.nodes) + 2 * rows * s.width * s.words
+    return 4 * rows * s.nodes * s.width**2 + before + (s.text - 1) * word
+
+
+# --- the JEPA --------------------------------------------------------------------------------------------------------
+
+
+def percepts(s: Sizes, count: float) -> float:
+    """Level-1 states of percepts."""
+    return 2 * count * (VIEW * s.hidden + s.hidden**2 + s.hidden * s.state)
+
+
+def segments(s: Sizes, steps: float, legs: float) -> float:
+    """Level-2 states of legs."""
+    return 2 * steps * s.state * s.hidden + 2 * legs * (s.hidden**2 + s.hidden * s.state)
+
+
+def observed(s: Sizes, rows: int) -> float:
+    """Codes of an executed window: what a case costs."""
+    legs = s.legs + 2
+    quantised = 2 * (s.window + 1 + legs) * s.state * s.hidden
+    return rows * (percepts(s, s.window + 2) + segments(s, s.window + 2, legs + 1) + quantised)
+
+
+def imagined(s: Sizes, rows: int) -> float:
+    """Codes of a drafted plan, rolled out by the world model."""
+    legs = s.legs + 2
+    return rows * (percepts(s, 1) + s.window * 4 * s.state * s.hidden + segments(s, s.window + 1, legs)
+                   + 2 * (s.window + legs) * s.state * s.hidden)
+
+
+def jepa(s: Sizes, rows: int, horizon: int) -> float:
+    """Both levels' forward pass: encoders, predictions over horizons, inverse dynamics, variances, codes."""
+    up_down, legs = 4 * s.state * s.hidden, s.legs + 1
+    level_1 = s.window * (horizon + 1) * up_down + s.window * (up_down + up_down / 2) + (s.window + 1) * up_down / 2
+    level_2 = s.legs * (2 + 1) * up_down + s.legs * (up_down + up_down / 2) + legs * up_down / 2
+    return rows * (percepts(s, s.window + 1) + segments(s, s.window + 1, legs) + level_1 + level_2)
+
+
+# --- train steps -----------------------------------------------------------------------------------------------------
+
+
+def step_flops(config: Any) -> dict[str, float]:
+    """Matmul FLOPs of one call of every train step, over the whole batch, without rematerialisation."""
+    s, r = sizes_of(config), config.em.rows
+    p, q = r.posterior, r.prior
+    rows, readers = 2 * (p + q), 2 * p
+    both = lambda n: observed(s, n) + imagined(s, n)  # noqa: E731
+    steps = {
+        "habit": percepts(s, r.habit) + segments(s, r.habit, r.habit) + 3 * (
+            context(s, r.habit) + r.habit * 4 * s.width * (s.queries * s.width)),
+        "ground": both(r.told) + observed(s, r.untold) + 2 * both(r.ranked) + 3 * (
+            context(s, r.told + r.untold) + read(s, r.told + r.untold, r.told)
+            + plans(s, (r.told + r.untold) * s.decisions, r.told) + heads(s, (r.told + r.untold) * s.decisions)
+            + explain(s, r.told, 1) + context(s, r.ranked) + energy(s, r.ranked, 3)),
+        "e_step": both(p) + observed(s, q) + 4 * context(s, p + q) + sample(s, rows, readers)
+        + 3 * evaluate(s, rows, readers, s.seen)
+        + energy(s, 2 * q, s.seen + 1) + explain(s, readers, 4) + energy(s, readers, 4),
+        "sleep": observed(s, r.sleep) + 3 * context(s, r.sleep) + sample(s, r.sleep) + write(s, r.sleep)
+        + sample(s, r.sleep, r.sleep) + 3 * evaluate(s, r.sleep, r.sleep, s.edits),
+        "m_step": both(r.m_step) + 3 * context(s, r.m_step) + sample(s, r.m_step, r.m_step)
+        + 2 * sample(s, 2 * r.m_step, r.m_step) + evaluate(s, 2 * r.m_step, r.m_step, 2 * s.edits + 1)
+        + explain(s, r.m_step, 2) + energy(s, 2 * r.m_step, 2) + 3 * (energy(s, r.m_step, 2) + explain(s, r.m_step, 1)),
+        "contrast": 2 * both(r.contrast) + sample(s, 2 * r.contrast, 2 * r.contrast)
+        + 3 * (context(s, r.contrast) + energy(s, r.contrast, 2)),
+    }
+    parts = config.groups * config.microbatches
+    whole = config.data.batch_size // config.microbatches
+    return {"jepa": config.microbatches * 3 * jepa(s, whole, config.jepa.horizon), **{n: parts * f for n, f in steps.items()}}
+
+
+def chip_hours(flops: float, peak_tflops: float, utilisation: float = 0.4) -> float:
+    """Hours of one chip at a share of its peak."""
+    return flops / (peak_tflops * 1e12 * utilisation) / 3600
+
+
+def language_model_flops(parameters: float, tokens: float) -> float:
+    """6 x parameters x tokens: training a decoder of that size (Kaplan et al. 2020)."""
+    return 6.0 * parameters * tokens
