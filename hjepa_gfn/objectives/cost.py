@@ -1,5 +1,5 @@
-"""What one call of each train step costs, from the configuration alone: matmul FLOPs by formula, chip-hours, and the same beside a
-language model. No tracing, no compiler: `tests/objectives/test_cost.py` holds the formulas against the traced programs.
+"""What one call of each train step costs, from the configuration alone: matmul FLOPs by formula, chip-hours, and the same for
+a language model. No tracing, no compiler: `tests/objectives/test_cost.py` holds the formulas against the traced programs.
 
 A product of [n, a] and [a, b] counts 2nab, a backward pass twice its forward pass (once would do where inputs need no
 gradient). Loops that may end early count at their longest. Elementwise work counts nothing.

@@ -1,0 +1,64 @@
+"""What training a system costs, from its configuration alone: `python -m launch.cost --config=babyai_scale:8b --tpu=v5p`
+
+FLOPs of each train step by formula (within 5% of the traced programs: `tests/objectives/test_cost.py`), chip-hours at a
+utilisation, and the ratio to training a language model of the same size on the same texts, once.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from absl import flags
+
+from experiments import cli
+from hjepa_gfn.objectives import cost
+from launch.generations import generation
+
+
+def iteration_flops(config: Any) -> tuple[dict[str, float], float]:
+    """FLOPs of each train step, and of an average iteration of the EM phase."""
+    steps = cost.step_flops(config)
+    every = config.schedule.every
+    return steps, sum(steps[name] / every[name] for name in every if every[name])
+
+
+def parameter_count(config: Any) -> int:
+    """Trained parameters of every group."""
+    import jax
+
+    from hjepa_gfn.objectives.system import init_params, make_system
+    from hjepa_gfn.training.agent_task import NUM_ACTIONS
+
+    system = make_system(config.model, config.data.vocab, config.data.text_length, NUM_ACTIONS)
+    params = jax.eval_shape(lambda key: init_params(system, key, config.data.mission_length), jax.random.key(0))
+    return sum(leaf.size for group, tree in params.items() if group != "target" for leaf in jax.tree.leaves(tree))
+
+
+def main(config: Any) -> None:
+    """The entry point."""
+    f = flags.FLAGS
+    chip = generation(f.tpu)
+    steps, iteration = iteration_flops(config)
+    parameters = parameter_count(config)
+    told = config.data.batch_size * 2 * config.data.text_length  # a final text and a draft of each situation
+    model = cost.language_model_flops(parameters, told)
+    iterations = f.texts / (2 * config.data.batch_size)
+    hours = cost.chip_hours(iteration * iterations, chip.peak_tflops_bf16, f.utilisation)
+    print(f"{parameters / 1e9:.3f} billion trained parameters; {config.data.batch_size} situations, {told} text tokens a batch")
+    print(f"  {'step':10}{'TFLOP a call':>14}{'x language model on the same texts':>36}")
+    for name, flops in steps.items():
+        print(f"  {name:10}{flops / 1e12:14.3f}{flops / model:36.2f}")
+    print(f"  {'iteration':10}{iteration / 1e12:14.3f}{iteration / model:36.2f}   (of the EM phase)")
+    print(f"  {f.texts:.3g} texts: {hours:.3g} {chip.name} chip-hours at {100 * f.utilisation:.0f} % of "
+          f"{chip.peak_tflops_bf16} TFLOP/s; the language model: {hours * model / iteration:.3g}")
+
+
+def define_flags() -> None:
+    """The command line; defined on running only, so that other entry points can import this one."""
+    flags.DEFINE_string("tpu", "v5p", "the generation whose peak counts")
+    flags.DEFINE_float("utilisation", 0.4, "share of the peak that is reached", lower_bound=0.01, upper_bound=1.0)
+    flags.DEFINE_float("texts", 1e6, "texts that are trained on, each once", lower_bound=1.0)
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.main(main, config="babyai_scale:8b")
