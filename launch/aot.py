@@ -55,6 +55,7 @@ def report_all(config: Any, topology: str, num_slices: int, mesh_sizes: dict[str
     from hjepa_gfn.distributed import ShardingRules, abstract_state, aot, batch_sharding, make_mesh
     from hjepa_gfn.distributed.topology import tpu_devices
     from hjepa_gfn.objectives import train_steps
+    from hjepa_gfn.objectives.cost import step_flops
     from hjepa_gfn.objectives.system import make_system
     from hjepa_gfn.training.agent_task import NUM_ACTIONS
 
@@ -77,20 +78,25 @@ def report_all(config: Any, topology: str, num_slices: int, mesh_sizes: dict[str
         raise UserError(f"--steps={','.join(steps)}: no train step {min(unknown)}; there are {', '.join(registry)}")
     trained = {group: tree for group, tree in abstract.params.items() if group != "target"}
     count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
+    model_flops = step_flops(config)
     out = {
         "topology": topology, "num_slices": num_slices, "devices": mesh.devices.size, "mesh": sizes,
         "compiler": aot.compiler_version(), "options": aot.FAST if fast else {}, "parameters": count(trained),
         "batch_size": config.data.batch_size, "remat": config.model.compute.remat, "steps": {}}
     print(f"{topology} x {num_slices}: {mesh.devices.size} devices as {sizes}; {count(trained) / 1e9:.3f} billion parameters; "
           f"batch {config.data.batch_size}; {out['compiler']}", flush=True)
-    heads = ("peak GiB", "free GiB", "ICI GB", "DCN GB", "TFLOP/dev", "waste", "compile s")
+    heads = ("peak GiB", "free GiB", "ICI GB", "DCN GB", "TFLOP/dev", "over model", "waste", "compile s")
     print(f"{'step':10}" + "".join(f"{head:>11}" for head in heads))
     for step in steps or registry:
         lowered = aot.lower(registry[step], abstract, batch, mesh, rules)
-        found = aot.report(lowered, mesh, kind.generation.hbm_gib, aot.FAST if fast else None)
+        layers = [n for n in (config.model.layers, config.model.context_layers) if n > 1]
+        found = aot.report(lowered, mesh, kind.generation.hbm_gib, layers, aot.FAST if fast else None)
+        # of the same work without rematerialisation, by formula
+        found["over_model_flops"] = round(found["program_flops"] / model_flops[step], 4)
         out["steps"][step] = found
         print(f"{step:10}{found['peak_hbm_gib']:11.2f}{found['free_gib']:11.2f}{found['ici_bytes'] / 1e9:11.2f}"
-              f"{found['dcn_bytes'] / 1e9:11.3f}{found['flops_per_device'] / 1e12:11.2f}{found['partition_waste']:11.3f}"
+              f"{found['dcn_bytes'] / 1e9:11.3f}{found['flops_per_device'] / 1e12:11.2f}"
+              f"{found['over_model_flops']:11.3f}{found['partition_waste']:11.3f}"
               f"{found['compile_seconds']:11.1f}", flush=True)
     return out
 

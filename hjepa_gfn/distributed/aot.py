@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
-from hjepa_gfn.distributed.compiled_text import collectives, moved_by_axes
+from hjepa_gfn.distributed.compiled_text import collectives, moved_by_axes, whole_stacks
 from hjepa_gfn.distributed.mesh import AXES, BATCH_AXES
 from hjepa_gfn.distributed.program_flops import count_flops
 from hjepa_gfn.distributed.sharding import ShardingRules
@@ -40,8 +40,13 @@ def lower(step: Callable, abstract_state: Any, abstract_batch: Any, mesh: Mesh, 
     return Lowered(program, count_flops(jaxpr), count_flops(jaxpr, once=True), hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
-def report(lowered: Lowered, mesh: Mesh, hbm_gib: float, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Compiles; memory, traffic and work of one device in one call. Loops that may end early count at their longest."""
+def report(
+    lowered: Lowered, mesh: Mesh, hbm_gib: float, layers: Sequence[int], options: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Compiles; memory, traffic and work of one device in one call. Loops that may end early count at their longest.
+
+    layers: the depths of the system's scanned stacks, of which no parameter may be gathered whole.
+    """
     begin = time.monotonic()
     compiled = lowered.program.compile(compiler_options=options)
     seconds = time.monotonic() - begin
@@ -58,7 +63,7 @@ def report(lowered: Lowered, mesh: Mesh, hbm_gib: float, options: dict[str, Any]
         "arguments_gib": round(memory.argument_size_in_bytes / 2**30, 4),
         "donated_gib": round(memory.alias_size_in_bytes / 2**30, 4),
         "ici_bytes": sum(moved.values()) - between, "dcn_bytes": between, "moved_by_axes": moved,
-        "collectives": len(found),
+        "collectives": len(found), "whole_stacks_gathered": whole_stacks(found, layers),
         "program_flops": lowered.flops, "flops_per_device": lowered.flops / devices,
         # matmuls that the partitioner does more than once: the compiler's count over an even share, bodies of loops once
         "partition_waste": round(once * devices / max(lowered.flops_once, 1), 4),

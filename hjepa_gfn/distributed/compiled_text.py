@@ -67,6 +67,26 @@ def run_counts(parts: dict[str, list[str]], entry: str) -> Counter:
     return counts
 
 
+def in_loops(parts: dict[str, list[str]]) -> set[str]:
+    """Computations that are the body of a loop, or called from one."""
+    calls = {name: {target for line in lines for _, targets in _REFERENCE.findall(line)
+                    for target in re.findall(r"[\w.\-]+", targets) if target in parts} for name, lines in parts.items()}
+    todo = [target for lines in parts.values() for line in lines if " while(" in line
+            for kind, target in _REFERENCE.findall(line) if kind == "body" for target in [target.lstrip("%")]]
+    found: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += calls.get(name, ())
+    return found
+
+
+def whole_stacks(found: Sequence[Collective], layers: Sequence[int]) -> int:
+    """How many gathers outside of loops bring together a parameter [L, in, out] of all layers of a stack: none should."""
+    return sum(c.kind == "all-gather" and not c.in_loop and len(c.shape) == 3 and c.shape[0] in layers for c in found)
+
+
 def _constants(parts: dict[str, list[str]], name: str) -> list[int]:
     """Integer constants in a computation and in those that it calls."""
     rows = parts.get(name, ())
@@ -81,7 +101,7 @@ def _constants(parts: dict[str, list[str]], name: str) -> list[int]:
 def collectives(text: str, axes: Sequence[str], sizes: Sequence[int]) -> list[Collective]:
     """The collectives of a program compiled for a mesh of these axes (in the mesh's order) and sizes."""
     parts, entry = computations(text)
-    counts = run_counts(parts, entry)
+    counts, looped = run_counts(parts, entry), in_loops(parts)
     found: dict[tuple[str, str], Collective] = {}
     for name, lines in parts.items():
         for line in lines if counts[name] else ():
@@ -96,7 +116,7 @@ def collectives(text: str, axes: Sequence[str], sizes: Sequence[int]) -> list[Co
             channel = re.search(r"channel_id=(\d+)", line)
             one = Collective(
                 kind, _axes_of(line, axes, sizes), moved, counts[name], tuple(int(n) for n in shape.split(",") if n),
-                name != entry)
+                name in looped)
             key = (kind, channel[1] if channel else match[1])  # pieces of one fused collective share a channel
             if key not in found or one.times * one.bytes > found[key].times * found[key].bytes:
                 found[key] = one
