@@ -19,6 +19,7 @@ from hjepa_gfn.errors import UserError
 from launch.generations import GENERATIONS, make_slice
 
 REPORTS = Path(__file__).parent / "reports"
+HEAVIEST = ("m_step",)  # the step that takes most memory, in every report so far
 
 
 def parse_mesh(text: str) -> dict[str, int]:
@@ -101,6 +102,46 @@ def report_all(config: Any, topology: str, num_slices: int, mesh_sizes: dict[str
     return out
 
 
+def candidates(parameters: int, hbm_gib: float, devices: int, num_slices: int) -> list[tuple[str, dict[str, int]]]:
+    """(remat policy, mesh) from what should run fastest to what needs least memory: little is computed again before much, little
+    tensor parallelism before much; parameters over as few devices as hold their state in a third of the memory."""
+    state = 16 * parameters / 2**30  # float32: parameters, the encoder's copy, two moments
+    found = []
+    for remat in ("none", "dots", "full"):
+        for tensor in (1, 2, 4, 8):
+            fsdp = 1
+            while fsdp * tensor * num_slices < devices and state / (fsdp * tensor) > hbm_gib / 3:
+                fsdp *= 2
+            if devices % (fsdp * tensor * num_slices) == 0:
+                found.append((remat, {"replica": num_slices, "fsdp": fsdp, "tensor": tensor}))
+    return found
+
+
+def suggest(config: Any, topology: str, num_slices: int, steps: list[str], fast: bool) -> str:
+    """The flags of the first candidate with which the given steps fit.
+
+    Raises:
+      UserError: none fits.
+    """
+    from launch.cost import parameter_count
+
+    name, _, shape = topology.partition(":")
+    kind = make_slice(name, shape)
+    tried = candidates(parameter_count(config), kind.generation.hbm_gib, kind.devices * num_slices, num_slices)
+    for remat, mesh in tried:
+        config.model.compute.remat = remat
+        try:
+            found = report_all(config, topology, num_slices, mesh, steps, fast)
+        except UserError as error:
+            print(f"  {mesh}: {error}", flush=True)
+            continue
+        if all(step["fits"] for step in found["steps"].values()):
+            shown = ",".join(f"{axis}={size}" for axis, size in found["mesh"].items())
+            return f"--mesh={shown} --config.model.compute.remat={remat}"
+    raise UserError(f"--suggest: none of {len(tried)} meshes and remat policies fits on {topology} x {num_slices}: take more "
+                    "devices, or smaller rows or windows")
+
+
 def main(config: Any) -> None:
     """The entry point."""
     from hjepa_gfn.files import write_json
@@ -108,6 +149,10 @@ def main(config: Any) -> None:
     f = flags.FLAGS
     if f.topology.partition(":")[0] not in GENERATIONS:
         raise UserError(f"--topology={f.topology}: must be generation:shape, as v5p:8x8x8, of {', '.join(GENERATIONS)}")
+    if f.suggest:
+        with config.unlocked():
+            print(f"suggested: {suggest(config, f.topology, f.num_slices, f.steps or list(HEAVIEST), f.fast)}")
+        return
     with config.unlocked():
         found = report_all(config, f.topology, f.num_slices, parse_mesh(f.mesh), f.steps, f.fast)
     found = {"command": "python -m launch.aot " + " ".join(sys.argv[1:]), **found}
@@ -126,6 +171,7 @@ def define_flags() -> None:
     flags.DEFINE_string("mesh", "", "axis=size,...; replica is the number of slices, what is left out takes the rest")
     flags.DEFINE_list("steps", [], "train steps to compile; all by default")
     flags.DEFINE_bool("fast", True, "compile with little optimisation of run time (seconds instead of minutes)")
+    flags.DEFINE_bool("suggest", False, "try meshes and remat policies on --steps (by default the heaviest), name one that fits")
     flags.DEFINE_string("out", "", "the report's file; by default in launch/reports")
 
 

@@ -8,7 +8,7 @@ from experiments.configs.babyai_scale import get_config
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.objectives import train_steps
 from hjepa_gfn.objectives.system import make_system
-from launch.aot import REPORTS, full_mesh, parse_mesh
+from launch.aot import REPORTS, candidates, full_mesh, parse_mesh
 from launch.generations import GENERATIONS, make_slice
 
 
@@ -52,3 +52,12 @@ def test_sizes_are_what_they_are_called(size, billions):
     trained = {group: tree for group, tree in state.params.items() if group != "target"}
     count = sum(leaf.size for leaf in jax.tree.leaves(trained)) / 1e9
     assert count == pytest.approx(billions, rel=0.4 if size == "base" else 0.1)
+
+
+def test_candidates_go_from_fast_to_frugal_and_hold_their_state():
+    found = candidates(8_000_000_000, 31.25, 256, 2)
+    assert [remat for remat, _ in found] == ["none"] * 4 + ["dots"] * 4 + ["full"] * 4
+    for _, mesh in found:
+        assert 16 * 8e9 / 2**30 / (mesh["fsdp"] * mesh["tensor"]) <= 31.25 / 3
+        assert 256 % (mesh["replica"] * mesh["fsdp"] * mesh["tensor"]) == 0 and mesh["replica"] == 2
+    assert candidates(10**12, 15.75, 16, 1)[0][1] == {"replica": 1, "fsdp": 16, "tensor": 1}, "never more than there are"
