@@ -103,7 +103,7 @@ def report_all(config: Any, topology: str, num_slices: int, mesh_sizes: dict[str
 
 
 def candidates(parameters: int, hbm_gib: float, devices: int, num_slices: int) -> list[tuple[str, dict[str, int]]]:
-    """(remat policy, mesh) from what should run fastest to what needs least memory: little is computed again before much, little
+    """(remat policy, mesh) from what should be fastest to what needs least memory: little is computed again before much, little
     tensor parallelism before much; parameters over as few devices as hold their state in a third of the memory."""
     state = 16 * parameters / 2**30  # float32: parameters, the encoder's copy, two moments
     found = []
@@ -171,7 +171,7 @@ def define_flags() -> None:
     flags.DEFINE_string("mesh", "", "axis=size,...; replica is the number of slices, what is left out takes the rest")
     flags.DEFINE_list("steps", [], "train steps to compile; all by default")
     flags.DEFINE_bool("fast", True, "compile with little optimisation of run time (seconds instead of minutes)")
-    flags.DEFINE_bool("suggest", False, "try meshes and remat policies on --steps (by default the heaviest), name one that fits")
+    flags.DEFINE_bool("suggest", False, "try meshes and remat policies on --steps (default: the heaviest), name one that fits")
     flags.DEFINE_string("out", "", "the report's file; by default in launch/reports")
 
 
