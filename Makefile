@@ -31,7 +31,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 
 test: $(STAMP)
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=loadfile tests
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder --durations=15 tests
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments.demo

@@ -98,7 +98,8 @@ def test_the_port_of_a_detected_cluster(initialize, monkeypatch):
     for name, value in {**TPU, "TPU_WORKER_HOSTNAMES": "a,b"}.items():
         monkeypatch.setenv(name, value)
     assert startup.start(timeout=10) == "gketpu"
-    assert initialize[-1] == {"cluster_detection_method": "gketpu", "initialization_timeout": 70}
+    assert initialize[-1] == {
+        "cluster_detection_method": "gketpu", "initialization_timeout": 70, "shutdown_timeout_seconds": 30}
     assert os.environ["JAX_COORDINATOR_PORT"] == "8476"
     monkeypatch.setenv("JAX_COORDINATOR_PORT", "99999")
     with pytest.raises(UserError, match="JAX_COORDINATOR_PORT=99999: the port must be"):
