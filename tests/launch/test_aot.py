@@ -40,6 +40,8 @@ def test_committed_reports_cover_every_train_step_and_say_how_they_were_made(pat
     for step in found["steps"].values():
         assert step["hbm_gib"] == GENERATIONS[name].hbm_gib
         assert step["fits"] == (step["peak_hbm_gib"] <= step["hbm_gib"])
+        assert step["whole_stacks_gathered"] == 0, "a parameter is gathered layer by layer, never whole"
+        assert step["over_model_flops"] <= 1.4
 
 
 @pytest.mark.parametrize(("size", "billions"), [("base", 0.1), ("8b", 8.2), ("400b", 400)])
