@@ -44,15 +44,16 @@ def sizes_of(config: Any, actions: int = 7) -> Sizes:
     codes = actions + sum(fsq.num_codes(tuple(levels)) for levels in (m.leg_levels, m.step_levels, m.macro_levels))
     return Sizes(
         m.width, m.mlp, m.layers, m.context_layers, m.queries, m.queries + 1 + d.mission_length, d.text_length, nodes,
-        2 * nodes, d.vocab, codes, m.state, m.hidden, d.window, m.max_legs, config.em.decisions, config.em.window or 2 * nodes)
+        2 * nodes, d.vocab, codes, m.state, m.hidden, d.window, m.max_legs, config.em.decisions,
+        min(config.em.window or 2 * nodes, 2 * nodes))
 
 
 # --- one pass each ---------------------------------------------------------------------------------------------------
 
 
-def block(s: Sizes, tokens: float, keys: float) -> float:
-    """Attention of `tokens` over `keys` keys each (their own included), and the MLP; other sources' keys not counted."""
-    return tokens * (2 * 4 * s.width**2 + 4 * s.width * s.mlp + 4 * keys * s.width)
+def block(s: Sizes, tokens: float, seen: float) -> float:
+    """Attention of `tokens` over `seen` keys each (their own included), and the MLP; making other sources' keys not counted."""
+    return tokens * (2 * 4 * s.width**2 + 4 * s.width * s.mlp + 4 * seen * s.width)
 
 
 def keys(s: Sizes, tokens: float) -> float:

@@ -28,7 +28,7 @@ def early(x, w):
     (lambda x, w: scanned(x, w) @ w, 6), (lambda x, w: jax.grad(lambda w: (x @ w).sum())(w), 2),
     (lambda x, w: jax.lax.cond(x.sum() > 0, lambda: x @ w @ w, lambda: x @ w), 2)])
 def test_matmuls_are_counted_as_often_as_they_run(fn, count):
-    # the gradient with respect to the weights alone: the forward product is left out by no one, the other one is not needed
+    # a gradient with respect to the weights alone takes two products: forward, and one of the two backward
     assert program_flops(fn, X, W) == count * ONE
 
 
