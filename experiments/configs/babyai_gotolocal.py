@@ -47,7 +47,8 @@ def get_config() -> ConfigDict:
     c.agent = ConfigDict(dict(plan_samples=1, temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64))
     c.evaluation = ConfigDict(dict(episodes=256, texts=300, pictures=6))
     c.mesh = ConfigDict(dict(replica=1, data=1, fsdp=1, tensor=1))
-    c.sharding = ConfigDict(dict(uneven="whole"))  # fields of ShardingRules; "whole": this small model runs on any mesh
+    # fields of ShardingRules; "whole": this small model runs on any mesh
+    c.sharding = ConfigDict(dict(uneven="whole", sampling="spread"))
     c.checkpoint_every = 200
     c.log_every = 20
     return c

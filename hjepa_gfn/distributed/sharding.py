@@ -21,6 +21,7 @@ from hjepa_gfn.distributed.mesh import AXES, BATCH_AXES
 from hjepa_gfn.errors import UserError
 
 MeshAxes = str | tuple[str, ...] | None
+_CHOICES = {"uneven": ("error", "whole"), "sampling": ("spread", "gathered")}  # fields of the rules that are no logical axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +43,14 @@ class ShardingRules:
     codes: MeshAxes = None  # state and action codes of plans
     layers: MeshAxes = None  # scanned blocks
     uneven: str = "error"  # what to do with a dimension that does not divide: "error", or "whole" to leave it unsharded
+    # the parameters that plans and texts are sampled with: "spread" as they are held, gathered anew for every edit and word;
+    # or "gathered" once a step, a copy on every device (`tensor` still spreads it)
+    sampling: str = "spread"
 
     def __post_init__(self) -> None:
-        if self.uneven not in ("error", "whole"):
-            raise UserError(f"sharding.uneven={self.uneven!r}: must be 'error' or 'whole'")
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise UserError(f"sharding.{name}={getattr(self, name)!r}: must be {' or '.join(map(repr, allowed))}")
         for name in _logical_axes():
             for axis in _as_tuple(getattr(self, name)):
                 if axis not in AXES:
@@ -90,7 +95,7 @@ class ShardingRules:
 
 
 def _logical_axes() -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(ShardingRules) if field.name != "uneven")
+    return tuple(field.name for field in dataclasses.fields(ShardingRules) if field.name not in _CHOICES)
 
 
 def _as_tuple(axes: MeshAxes) -> tuple[str, ...]:
@@ -105,6 +110,11 @@ def unbox(tree: Any) -> Any:
     """The same pytree with Linen's axis metadata boxes replaced by the arrays in them."""
     # Not nn.unbox: that one also adds a sharding constraint by Linen's own global rules.
     return jax.tree.map(lambda leaf: leaf.value if _is_box(leaf) else leaf, tree, is_leaf=_is_box)
+
+
+def logical_axes(boxed: Any) -> Any:
+    """The pytree of `unbox(boxed)` with a tuple of logical axes, or None, for each leaf."""
+    return jax.tree.map(lambda leaf: tuple(leaf.names) if _is_box(leaf) else None, boxed, is_leaf=_is_box)
 
 
 def param_shardings(boxed: Any, mesh: Mesh, rules: ShardingRules = ShardingRules()) -> Any:  # noqa: B008 (frozen)
@@ -146,6 +156,13 @@ def rows_whole() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def no_mesh() -> Iterator[None]:
+    """Within it (while tracing), `constrain` does nothing: for shapes alone."""
+    with _layout(None):
+        yield
+
+
 def constrain(x: jax.Array, logical_axes: Sequence[str | None]) -> jax.Array:
     """States how an activation is spread, at a block boundary: `constrain(h, ("batch", "length", "features"))`.
 
@@ -157,6 +174,31 @@ def constrain(x: jax.Array, logical_axes: Sequence[str | None]) -> jax.Array:
     mesh, rules = layout
     spec = rules.spec(logical_axes, x.shape, mesh, "an activation")
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+
+def gather_for_sampling(params: Any, axes: Any, dtype: str) -> Any:
+    """The copy of parameters that `sampling="gathered"` asks for; None where the rules ask for none (or outside `use_mesh`).
+
+    A sampler passes through the layers once for every edit and word. Weights that are spread over batch axes are sent around
+    the pod in each pass; gathered before the loop, they are sent once.
+
+    Args:
+      params: unboxed parameters. axes: their `logical_axes`.
+      dtype: of the copy of the scanned layers, which is nearly all of it: what they compute in anyway.
+    """
+    layout = _layout.value
+    if layout is None or layout[1].sampling == "spread":
+        return None
+    mesh, rules = layout
+
+    def copy(leaf: jax.Array, names: tuple[str | None, ...] | None) -> jax.Array:
+        names = names or (None,) * leaf.ndim
+        held = rules.spec(names, leaf.shape, mesh, "a parameter")
+        kept = [tuple(axis for axis in _as_tuple(over) if axis not in BATCH_AXES) or None for over in held]
+        leaf = leaf.astype(dtype) if "layers" in names else leaf
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, PartitionSpec(*kept)))
+
+    return jax.tree.map(copy, params, axes, is_leaf=lambda node: node is None)
 
 
 def in_groups(fn: Callable[[jax.Array, Any], Any], keys: jax.Array, batch: Any) -> Any:

@@ -26,7 +26,7 @@ from hjepa_gfn.objectives.policies import (
     sample_plans,
     undo_at_random,
 )
-from hjepa_gfn.objectives.system import Params, System, model_view
+from hjepa_gfn.objectives.system import Params, System, model_view, sampler_view
 from hjepa_gfn.plans import Plan
 
 stop = jax.lax.stop_gradient
@@ -89,7 +89,7 @@ def e_step(
     context, ground, text = take(context, rows), take_ground(ground, rows), jnp.concatenate([text, text])
     told_context = take(told_context, rows)
     observed = take(join(told.observed, untold.observed), rows)
-    fixed, held = stop(params), stop(context)
+    fixed, held = sampler_view(params), stop(context)
     start = choose(forward, roots(system, 2 * (p + q)), observed)
     explore = Exploration(options.temperature, options.epsilon)
     paths = sample_paths(system, fixed, k_paths, start, forward, held, text, None, explore)
@@ -159,7 +159,7 @@ def sleep_loss(params: Params, key: jnp.ndarray, case: Case, system: System, opt
     """Sleep phase: (z, x) ~ P_F(z|c) p(x|z,c), trajectory ~ P_B(.|z); L = -log P_F(trajectory | x, c)."""
     k_plan, k_text, k_back = jax.random.split(key, 3)
     context, _ = encode_context(system, params, case)
-    fixed, held = stop(params), stop(context)
+    fixed, held = sampler_view(params), stop(context)
     plan = sample_plans(system, fixed, k_plan, held)
     text = sample_text(system, fixed, k_text, plan, held)
     back = sample_paths(system, fixed, k_back, plan, jnp.zeros(text.shape[0], bool), held, text)
@@ -211,8 +211,8 @@ def m_step(
     k_plan, k_move = jax.random.split(key)
     batch = text.shape[0]
     context, ground = encode_context(system, params, case)
-    fixed, held = stop(params), stop(context)
-    sampled = sample_plans(system, fixed, k_plan, held, text)
+    fixed, sampler, held = stop(params), sampler_view(params), stop(context)
+    sampled = sample_plans(system, sampler, k_plan, held, text)
     sampled = choose(case.known & (jnp.arange(batch) % 2 == 0), case.observed, sampled)
     twice = np.concatenate([np.arange(batch)] * 2)
     held2, ground2 = take(held, twice), take_ground(ground, twice)
@@ -221,7 +221,7 @@ def m_step(
         told = text_log_prob(system, fixed, take(plans, slice(0, batch)), held, text)
         return jnp.concatenate([told, jnp.zeros_like(told)]) - energy_of(system, fixed, plans, held2, ground2)
 
-    moved, accepted, _ = back_and_forth(system, fixed, k_move, take(sampled, twice), held2, log_reward, text)
+    moved, accepted, _ = back_and_forth(system, sampler, k_move, take(sampled, twice), held2, log_reward, text)
     pair = stack(take(moved, slice(0, batch)), take(moved, slice(batch, None)))
     energy = energy_of(system, params, pair, context, ground)
     first = jax.tree.map(lambda x: x[:, :1], pair)

@@ -2,6 +2,7 @@
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from hjepa_gfn.models import fsq
@@ -49,8 +50,8 @@ def split_groups(network_params: Params) -> Params:
 
 
 def merge_groups(params: Params) -> Params:
-    """The inverse of `split_groups`; the groups that are no part of the network (`jepa`, `target`) are left out."""
-    apart = ("jepa", "target")
+    """The inverse of `split_groups`; the groups that are no part of the network (`jepa`, copies) are left out."""
+    apart = ("jepa", "target", "sampler")
     return {name: value for group, modules in params.items() if group not in apart for name, value in modules.items()}
 
 
@@ -62,6 +63,14 @@ def model_view(params: Params) -> Params:
     case the posterior's total variation after 800 steps was 0.05 to 0.08 with the copy, 0.13 to 0.22 without.)
     """
     return {**params, "encoder": params["target"]}
+
+
+SAMPLER_GROUPS = ("encoder", "policy", "model")
+
+
+def sampler_view(params: Params) -> Params:
+    """What plans and texts are sampled with, without gradient: the copy `sampler` of those groups if a train step made one."""
+    return jax.lax.stop_gradient({**params, **params.get("sampler", {})})
 
 
 def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int) -> System:
@@ -84,8 +93,6 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int)
 
 def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params:
     """Boxed parameters of every group; shapes do not depend on the batch."""
-    import jax
-
     from hjepa_gfn.plans import root_plan
 
     sizes, jepa = system.network.sizes, system.jepa.sizes

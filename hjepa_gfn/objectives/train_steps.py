@@ -3,7 +3,7 @@
 This is the one registry of objectives: the loop, the mesh tests and later reports iterate over `make_train_steps`.
 """
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -11,16 +11,17 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from hjepa_gfn.distributed.sharding import in_groups
+from hjepa_gfn.distributed.sharding import gather_for_sampling, in_groups, logical_axes, no_mesh
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.gflownet.gate import Gate, gate_value, hold, init_gate, threshold, update_gate
 from hjepa_gfn.objectives import em, ranking
 from hjepa_gfn.objectives.cases import make_case, make_told_case
 from hjepa_gfn.objectives.jepa import jepa_loss
-from hjepa_gfn.objectives.system import Params, System, init_params
+from hjepa_gfn.objectives.system import SAMPLER_GROUPS, Params, System, init_params
 from hjepa_gfn.objectives.windows import encode_start
 
 Metrics = dict[str, jnp.ndarray]
+SAMPLING = ("e_step", "sleep", "m_step", "contrast")  # the train steps that sample plans or texts
 GROUP_NAMES = ("jepa", "encoder", "policy", "model", "habit")
 
 
@@ -123,6 +124,12 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
     tx = make_optimizer(config.optimizer)
     options, rows = config.em, config.em.rows
 
+    @cache
+    def axes() -> Params:
+        with no_mesh():
+            boxed = jax.eval_shape(lambda key: init_params(system, key, config.data.mission_length), jax.random.key(0))
+        return logical_axes({g: boxed[g] for g in SAMPLER_GROUPS})
+
     def grouped(loss_fn: Callable) -> Callable:
         def mean_loss(params, key, batch):
             each = in_groups(partial(loss_fn, params), jax.random.split(key, config.groups), batch)
@@ -136,9 +143,14 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
         def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), state.step), sum(map(ord, name)))
             moving = {g: state.params[g] for g in groups}
+            fixed = dict(state.params)
+            if name in SAMPLING:
+                sampler = {g: state.params[g] for g in SAMPLER_GROUPS}
+                sampler = gather_for_sampling(sampler, axes(), config.model.compute.dtype)
+                fixed |= {} if sampler is None else {"sampler": sampler}
 
             def wrapped(moving, key, batch):
-                return loss_fn({**state.params, **moving}, key, batch)
+                return loss_fn({**fixed, **moving}, key, batch)
 
             (loss, metrics), grads = accumulate(wrapped, config.microbatches, moving, key, batch)
             new = apply_gradients(config, tx, state, grads, groups)
