@@ -24,7 +24,12 @@ def get_config() -> ConfigDict:
         max_legs=4, max_steps=5,
         compute=dict(dtype="float32", remat="none"),  # of the trunk; see models.layers.Compute
     ))
-    c.jepa = ConfigDict(dict(horizon=4, sigreg=0.05, inverse=0.5, variance=0.1, code=1.0, macro=1.0))
+    c.jepa = ConfigDict(dict(
+        horizon=4,
+        anti_collapse="sigreg", regularise=0.05,  # objectives.anti_collapse: sigreg, vicreg, ema, none; and the term's weight
+        slow=0.99,            # decay of the encoders' slow copy ("ema")
+        inverse=0.5, variance=0.1, code=1.0, macro=1.0,
+    ))
     c.em = ConfigDict(dict(
         flow="stop",          # "stop": read off P(STOP); "head": a network for log F~
         subtb_lambda=0.9,

@@ -3,34 +3,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from hjepa_gfn.objectives.anti_collapse import SIGREG_FLOOR, covariance, sigreg, term_of
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import Window, encode_window, find_legs
 
 Metrics = dict[str, jnp.ndarray]
-SIGREG_FLOOR = 1.05  # expected value under a standard normal, independent of N
-
-
-def sigreg(key: jnp.ndarray, z: jnp.ndarray, weight: jnp.ndarray, slices: int = 64) -> jnp.ndarray:
-    """Epps-Pulley statistic of z on random unit directions A, averaged over slices:
-
-        N sum_t w_t phi_t [(mean cos(t zA) - phi_t)^2 + (mean sin(t zA))^2],   phi_t = exp(-t^2/2),
-    17 knots t in [0, 3] with trapezoid weights w_t. z [N, Z], weight [N] (0 for padding), means over the global batch.
-    """
-    chex.assert_shape(weight, z.shape[:1])
-    directions = jax.random.normal(key, (z.shape[1], slices))
-    directions /= jnp.linalg.norm(directions, axis=0)
-    knots = jnp.linspace(0.0, 3.0, 17)
-    step = 2 * 3.0 / 16  # the integrand is even: [0, 3] stands for [-3, 3]
-    trapezoid = jnp.full((17,), step).at[0].set(step / 2).at[-1].set(step / 2)
-    phi = jnp.exp(-(knots**2) / 2)
-    count = jnp.maximum(weight.sum(), 1.0)
-    angle = (z @ directions)[..., None] * knots
-    share = (weight / count)[:, None, None]
-    real, imaginary = jnp.sum(share * jnp.cos(angle), 0), jnp.sum(share * jnp.sin(angle), 0)
-    statistic = count * jnp.sum(trapezoid * phi * ((real - phi) ** 2 + imaginary**2), axis=-1)
-    return statistic.mean()
-
-
 def _mean(x: jnp.ndarray, mask: jnp.ndarray) -> jnp.ndarray:
     """Mean of x [..., Z] over the last axis and the masked positions."""
     return jnp.sum(jnp.mean(x, -1) * mask) / jnp.maximum(mask.sum(), 1.0)
@@ -43,29 +20,30 @@ def gaussian_nll(residual: jnp.ndarray, log_variance: jnp.ndarray, mask: jnp.nda
     return _mean(0.5 * (log_variance + residual**2 * jnp.exp(-log_variance)), mask)
 
 
-def multi_horizon(predict, z: jnp.ndarray, control: jnp.ndarray, valid: jnp.ndarray, horizon: int) -> list[jnp.ndarray]:
+def multi_horizon(
+    predict, z: jnp.ndarray, control: jnp.ndarray, valid: jnp.ndarray, horizon: int, target: jnp.ndarray | None = None
+) -> list[jnp.ndarray]:
     """Mean squared error of h-step open-loop prediction, h = 1..horizon, along axis 1.
 
-    z [B, L+1, Z], control [B, L, ...], valid bool [B, L] (transition l -> l+1 is real; real ones come first).
+    z [B, L+1, Z], control [B, L, ...], valid bool [B, L] (transition l -> l+1 is real; real ones come first);
+    target [B, L+1, Z]: what is predicted, z itself unless given.
     """
+    target = z if target is None else target
     errors, current = [], z
     length = valid.shape[1]
     for h in range(1, horizon + 1):
         current = predict(current[:, : length - h + 1], control[:, h - 1 :])
-        errors.append(_mean((current - z[:, h:]) ** 2, valid[:, h - 1 :].astype(jnp.float32)))
+        errors.append(_mean((current - target[:, h:]) ** 2, valid[:, h - 1 :].astype(jnp.float32)))
     return errors
 
 
 def level_diagnostics(z: jnp.ndarray, weight: jnp.ndarray, statistic, error, copy) -> Metrics:
     """std, RankMe, SIGReg over its floor, prediction over copy error. z [N, Z], weight [N]."""
-    count = jnp.maximum(weight.sum(), 1.0)
-    mean = jnp.sum(z * weight[:, None], 0) / count
-    centred = (z - mean) * jnp.sqrt(weight)[:, None]
-    covariance = centred.T @ centred / count
-    spectrum = jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(covariance), 0.0))
+    c = covariance(z, weight)
+    spectrum = jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(c), 0.0))
     share = spectrum / jnp.maximum(spectrum.sum(), 1e-9) + 1e-9
     return {
-        "std": jnp.sqrt(jnp.diagonal(covariance)).mean(), "rankme": jnp.exp(-jnp.sum(share * jnp.log(share))),
+        "std": jnp.sqrt(jnp.diagonal(c)).mean(), "rankme": jnp.exp(-jnp.sum(share * jnp.log(share))),
         "sigreg_over_floor": statistic / SIGREG_FLOOR, "pred_over_copy": error / jnp.maximum(copy, 1e-9),
     }
 
@@ -75,17 +53,23 @@ def jepa_loss(
 ) -> tuple[jnp.ndarray, Metrics]:
     """Both levels at once (the upper one sees the lower through a stop-gradient):
 
-        sum_l  sum_h MSE_h + lambda SIGReg(z^l) + omega inverse dynamics + detached Gaussian NLL + code reconstruction
+        sum_l  sum_h MSE_h + lambda R(z^l) + omega inverse dynamics + detached Gaussian NLL + code reconstruction
       + cross entropy of the primitive actions decoded from the macro-action's code.
 
     Args:
-      weights: `config.jepa` with fields horizon, sigreg, inverse, variance, code, macro.
+      weights: `config.jepa`: horizon; anti_collapse, which names R (`anti_collapse.TERMS`), and its weight `regularise`; the
+        weights inverse, variance, code, macro. With "ema" the prediction's targets are encoded by params["jepa_slow"].
       diagnostics: also return `level_diagnostics` per level (evaluation only: it holds an eigendecomposition).
     """
     legs = find_legs(window, system.max_legs)
     levels = encode_window(system, params, window, legs)
     stop = jax.lax.stop_gradient
     z1, z2, m = levels
+    targets = {"step": z1, "subgoal": z2}  # neither a slow copy nor a stop-gradient, unless asked for
+    if weights.anti_collapse == "ema":
+        slow = stop(encode_window(system, {**params, "jepa": params["jepa_slow"]}, window, legs))
+        targets = {"step": slow.z1, "subgoal": slow.z2}
+    regulariser = term_of(weights.anti_collapse)
     action, step = window["action"], legs.step
     apply = lambda *args, method: system.level(params, *args, method=method)  # noqa: E731
     decoded_1, decoded_2 = apply(stop(z1), stop(z2), method="reconstruct")
@@ -107,17 +91,18 @@ def jepa_loss(
     for (name, level), k in zip(per_level.items(), jax.random.split(key), strict=True):
         z, seen, valid, predict, control, inverse, decoded, log_variance = level
         horizon = min(weights.horizon, valid.shape[1]) if name == "step" else min(2, valid.shape[1])
-        errors = multi_horizon(predict, z, control, valid, horizon)
+        errors = multi_horizon(predict, z, control, valid, horizon, targets[name])
         residual = stop(predict(z[:, :-1], control) - z[:, 1:])
         flat = z.reshape(-1, z.shape[-1])
-        statistic = sigreg(k, flat, seen.reshape(-1))
+        statistic = sigreg(k, flat, seen.reshape(-1))  # for the record, whatever the term
+        term = statistic if regulariser is sigreg else regulariser(k, flat, seen.reshape(-1))
         variance = gaussian_nll(residual, log_variance, valid.astype(jnp.float32))
         code = _mean((decoded - stop(z)) ** 2, seen)
-        loss += sum(errors) / horizon + weights.sigreg * statistic + weights.inverse * inverse
+        loss += sum(errors) / horizon + weights.regularise * term + weights.inverse * inverse
         loss += weights.variance * variance + weights.code * code
         copy = _mean((z[:, 1:] - z[:, :-1]) ** 2, valid.astype(jnp.float32))
-        metrics |= {f"{name}_pred": errors[0], f"{name}_copy": copy, f"{name}_sigreg": statistic, f"{name}_inverse": inverse,
-                    f"{name}_nll": variance, f"{name}_code": code}
+        metrics |= {f"{name}_pred": errors[0], f"{name}_copy": copy, f"{name}_sigreg": statistic,
+                    f"{name}_regulariser": term, f"{name}_inverse": inverse, f"{name}_nll": variance, f"{name}_code": code}
         if diagnostics:
             found = level_diagnostics(flat, seen.reshape(-1), statistic, errors[0], copy)
             metrics |= {f"{name}_{key}": value for key, value in found.items()}

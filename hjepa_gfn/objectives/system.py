@@ -51,7 +51,7 @@ def split_groups(network_params: Params) -> Params:
 
 def merge_groups(params: Params) -> Params:
     """The inverse of `split_groups`; the groups that are no part of the network (`jepa`, copies) are left out."""
-    apart = ("jepa", "target", "sampler")
+    apart = ("jepa", "jepa_slow", "target", "sampler")
     return {name: value for group, modules in params.items() if group not in apart for name, value in modules.items()}
 
 

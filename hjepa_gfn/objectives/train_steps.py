@@ -15,6 +15,7 @@ from hjepa_gfn.distributed.sharding import gather_for_sampling, in_groups, logic
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.gflownet.gate import Gate, gate_value, hold, init_gate, threshold, update_gate
 from hjepa_gfn.objectives import em, ranking
+from hjepa_gfn.objectives.anti_collapse import term_of
 from hjepa_gfn.objectives.cases import make_case, make_told_case
 from hjepa_gfn.objectives.jepa import jepa_loss
 from hjepa_gfn.objectives.system import SAMPLER_GROUPS, Params, System, init_params
@@ -88,6 +89,8 @@ def apply_gradients(config: Any, tx, state: TrainState, grads: Params, groups: t
 def init_state(system: System, config: Any, key: jnp.ndarray) -> TrainState:
     """The state at step 0; parameters in their logical-axes boxes."""
     params = init_params(system, key, config.data.mission_length)
+    if config.jepa.anti_collapse == "ema":
+        params["jepa_slow"] = params["jepa"]
     tx = make_optimizer(config.optimizer)
     return TrainState(jnp.zeros((), jnp.int32), params, {g: tx.init(params[g]) for g in GROUP_NAMES}, init_gate())
 
@@ -121,6 +124,7 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
       UserError: see `check_rows`.
     """
     check_rows(config)
+    term_of(config.jepa.anti_collapse)  # a wrong name is found out before anything is traced
     tx = make_optimizer(config.optimizer)
     options, rows = config.em, config.em.rows
 
@@ -165,6 +169,14 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
 
     def jepa(params, key, batch):
         return jepa_loss(params, key, batch["random"], system, config.jepa)
+
+    def follow(old: TrainState, new: TrainState, metrics: Metrics):
+        """The encoders' slow copy, where there is one, takes a step towards them."""
+        if config.jepa.anti_collapse != "ema":
+            return new, metrics
+        decay = config.jepa.slow
+        slow = jax.tree.map(lambda s, p: decay * s + (1 - decay) * p, old.params["jepa_slow"], new.params["jepa"])
+        return new.replace(params={**new.params, "jepa_slow": slow}), metrics
 
     def habit(params, key, batch):
         window = batch["start"]
@@ -227,7 +239,7 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
         return ranking.contrast_loss(params, key, told, final, draft, system, options)
 
     return {
-        "jepa": train_step("jepa", ("jepa",), jepa),
+        "jepa": train_step("jepa", ("jepa",), jepa, follow),
         "habit": train_step("habit", ("encoder", "habit"), habit),
         "ground": train_step("ground", ("encoder", "policy", "model"), ground),
         "e_step": train_step("e_step", ("encoder", "policy"), e_step, watch),

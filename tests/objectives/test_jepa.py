@@ -14,14 +14,14 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny  # noqa: E402
 
+from hjepa_gfn.errors import UserError  # noqa: E402
+from hjepa_gfn.objectives.anti_collapse import SIGREG_FLOOR, sigreg, term_of, vicreg  # noqa: E402
 from hjepa_gfn.objectives.jepa import (  # noqa: E402
-    SIGREG_FLOOR,
     gaussian_nll,
     jepa_loss,
     level_diagnostics,
     macro_loss,
     multi_horizon,
-    sigreg,
 )
 from hjepa_gfn.objectives.windows import encode_macros, find_legs  # noqa: E402
 
@@ -64,6 +64,36 @@ def test_sigreg_is_at_its_floor_on_a_standard_normal_and_far_above_it_elsewhere(
     assert np.mean(call(keys, 1.0)) == pytest.approx(SIGREG_FLOOR, abs=0.12)
     assert np.mean(call(keys, 0.8)) > 5 * SIGREG_FLOOR and np.mean(call(keys, 1.25)) > 5 * SIGREG_FLOOR
     assert np.mean(call(keys, 0.0)) == pytest.approx(0.402 * n, rel=2e-3)
+
+
+def test_vicreg_against_numpy():
+    rng = np.random.default_rng(4)
+    z, weight = rng.normal(size=(50, 4)) * [0.3, 0.6, 1.0, 2.0] + 1.0, (np.arange(50) < 40).astype(float)
+    c = np.cov(z[:40].T, bias=True)
+    hinge = np.maximum(0, 1 - np.sqrt(np.diag(c) + 1e-4)).mean()
+    expected = hinge + (c**2).sum() / 4 - (np.diag(c) ** 2).sum() / 4
+    np.testing.assert_allclose(vicreg(None, jnp.asarray(z), jnp.asarray(weight)), expected, rtol=1e-4)
+
+
+def test_an_unknown_term_is_refused():
+    with pytest.raises(UserError, match="jepa.anti_collapse='vicrg': must be one of sigreg, vicreg, ema, none"):
+        term_of("vicrg")
+
+
+def test_ema_targets_are_the_slow_copys_states():
+    """With the slow copy equal to the encoders the values are those of plain targets, and no gradient goes through targets."""
+    p = {"jepa": tiny.params()["jepa"], "jepa_slow": tiny.params()["jepa"]}
+    window = tiny.window([[3, 2, 1], [1, 2]], seed=6)
+    loss = lambda name: lambda jepa, slow: jepa_loss(
+        {"jepa": jepa, "jepa_slow": slow}, jax.random.key(0), window, SYSTEM,
+        SimpleNamespace(horizon=1, anti_collapse=name, regularise=0.0, inverse=0.0, variance=0.0, code=0.0, macro=0.0))[0]
+    (plain, (g_plain, _)), (ema, (g_ema, g_slow)) = (
+        jax.jit(jax.value_and_grad(loss(name), (0, 1)))(*p.values()) for name in ("none", "ema"))
+    np.testing.assert_allclose(plain, ema, rtol=1e-5)
+    size = lambda tree: max(np.abs(leaf).max() for leaf in jax.tree.leaves(tree))
+    assert size(g_slow) == 0 and size(jax.tree.map(jnp.subtract, g_plain, g_ema)) > 1e-3
+    moved = jax.tree.map(lambda x: 1.1 * x, p["jepa_slow"])
+    assert abs(float(jax.jit(loss("ema"))(p["jepa"], moved)) - float(ema)) > 1e-4
 
 
 # --- terms ----------------------------------------------------------------------------------------------------------
@@ -150,7 +180,7 @@ TEACHES = {
 }
 
 
-WEIGHTS = dict(sigreg=0.05, inverse=0.5, variance=0.1, code=1.0, macro=0.7)
+WEIGHTS = dict(regularise=0.05, inverse=0.5, variance=0.1, code=1.0, macro=0.7)
 
 
 @functools.cache
@@ -173,7 +203,7 @@ def compiled():
 
     def everything(jepa, weights, window):
         def values(jepa, weights):
-            options = SimpleNamespace(horizon=2, **weights)
+            options = SimpleNamespace(horizon=2, anti_collapse="sigreg", **weights)
             loss, metrics = jepa_loss({"jepa": jepa}, jax.random.key(0), window, SYSTEM, options)
             return jnp.stack([{"loss": loss, **metrics}[name] for name in names])
 
@@ -195,8 +225,8 @@ def test_each_term_teaches_its_own_modules_and_no_level_the_one_below(term):
 def test_the_loss_weighs_its_terms():
     values, grads = whole()
     slope = grads["loss"][1]
-    for name in ("sigreg", "inverse", "code"):
-        np.testing.assert_allclose(slope[name], values[f"step_{name}"] + values[f"subgoal_{name}"], rtol=1e-5)
+    for name, metric in (("regularise", "sigreg"), ("inverse", "inverse"), ("code", "code")):
+        np.testing.assert_allclose(slope[name], values[f"step_{metric}"] + values[f"subgoal_{metric}"], rtol=1e-5)
     np.testing.assert_allclose(slope["variance"], values["step_nll"] + values["subgoal_nll"], rtol=1e-5)
     np.testing.assert_allclose(slope["macro"], values["macro_nll"], rtol=1e-5)
     prediction = values["loss"] - sum(WEIGHTS[name] * slope[name] for name in WEIGHTS)

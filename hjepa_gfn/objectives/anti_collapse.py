@@ -1,0 +1,74 @@
+"""What keeps a JEPA's representations from collapsing: exchangeable terms behind one interface, one config field.
+
+    sigreg   the Epps-Pulley statistic of random projections (Balestriero & LeCun 2025)
+    vicreg   variance hinge and covariance (Bardes et al. 2022)
+    ema      targets from a slowly following copy of the encoders (Grill et al. 2020); no term of the loss
+    none     nothing: for ablations
+
+A term is a function (key, z [N, Z], weight [N]) -> scalar, over the global batch: under sharding the means run over all
+devices' rows, so that the value does not depend on the mesh.
+"""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from hjepa_gfn.errors import UserError
+
+SIGREG_FLOOR = 1.05  # expected value under a standard normal, independent of N
+
+
+def sigreg(key: jnp.ndarray, z: jnp.ndarray, weight: jnp.ndarray, slices: int = 64) -> jnp.ndarray:
+    """Epps-Pulley statistic of z on random unit directions A, averaged over slices:
+
+        N sum_t w_t phi_t [(mean cos(t zA) - phi_t)^2 + (mean sin(t zA))^2],   phi_t = exp(-t^2/2),
+    17 knots t in [0, 3] with trapezoid weights w_t. z [N, Z], weight [N] (0 for padding), means over the global batch.
+    """
+    chex.assert_shape(weight, z.shape[:1])
+    directions = jax.random.normal(key, (z.shape[1], slices))
+    directions /= jnp.linalg.norm(directions, axis=0)
+    knots = jnp.linspace(0.0, 3.0, 17)
+    step = 2 * 3.0 / 16  # the integrand is even: [0, 3] stands for [-3, 3]
+    trapezoid = jnp.full((17,), step).at[0].set(step / 2).at[-1].set(step / 2)
+    phi = jnp.exp(-(knots**2) / 2)
+    count = jnp.maximum(weight.sum(), 1.0)
+    angle = (z @ directions)[..., None] * knots
+    share = (weight / count)[:, None, None]
+    real, imaginary = jnp.sum(share * jnp.cos(angle), 0), jnp.sum(share * jnp.sin(angle), 0)
+    statistic = count * jnp.sum(trapezoid * phi * ((real - phi) ** 2 + imaginary**2), axis=-1)
+    return statistic.mean()
+
+
+def covariance(z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
+    """Weighted covariance [Z, Z] of z [N, Z], weight [N]."""
+    count = jnp.maximum(weight.sum(), 1.0)
+    centred = (z - jnp.sum(z * weight[:, None], 0) / count) * jnp.sqrt(weight)[:, None]
+    return centred.T @ centred / count
+
+
+def vicreg(key: jnp.ndarray, z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
+    """mean_i max(0, 1 - std_i) + (1/Z) sum_{i != j} C_ij^2, C the covariance of z [N, Z] (VICReg, equations 1 and 3)."""
+    del key
+    chex.assert_shape(weight, z.shape[:1])
+    c = covariance(z, weight)
+    std = jnp.sqrt(jnp.diagonal(c) + 1e-4)
+    off = c - jnp.diag(jnp.diagonal(c))
+    return jnp.maximum(0.0, 1.0 - std).mean() + jnp.sum(off**2) / z.shape[1]
+
+
+def nothing(key: jnp.ndarray, z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
+    """0."""
+    del key, weight
+    return jnp.zeros((), z.dtype)
+
+
+TERMS: dict[str, Callable] = {"sigreg": sigreg, "vicreg": vicreg, "ema": nothing, "none": nothing}
+
+
+def term_of(name: str) -> Callable:
+    """The term that `config.jepa.anti_collapse` names. Raises UserError for any other name."""
+    if name not in TERMS:
+        raise UserError(f"jepa.anti_collapse={name!r}: must be one of {', '.join(TERMS)}")
+    return TERMS[name]
