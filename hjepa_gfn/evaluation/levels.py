@@ -4,23 +4,71 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.agent import Agent
 from hjepa_gfn.data.pipeline import Pipeline
+from hjepa_gfn.evaluation.probes import probe_accuracy
 from hjepa_gfn.objectives.jepa import jepa_loss
+from hjepa_gfn.objectives.system import Params, System
+from hjepa_gfn.objectives.windows import encode_window, find_legs
+from hjepa_gfn.worlds.language import AGENT_CELL
 
-SHOWN = ("std", "rankme", "sigreg_over_floor", "pred_over_copy", "code")
+SHOWN = ("std", "rankme", "sigreg_over_floor", "pred_over_copy", "pred_over_copy_far", "calibration", "codes_used", "code")
+LEVELS = ("step", "subgoal")
+
+
+def held_out_windows(pipeline: Pipeline) -> dict[str, np.ndarray]:
+    """One window from each episode of the pipeline's split, from a uniformly drawn step on."""
+    windows = [(batch["random"], batch["mask"]) for batch in pipeline.epoch()]
+    return {name: np.concatenate([w[name][mask] for w, mask in windows]) for name in windows[0][0]}
+
+
+def level_table(params: Params, system: System, options: Any, pipeline: Pipeline, seed: int) -> dict[str, Any]:
+    """Per level: std, RankMe, SIGReg over its floor, prediction over copy error (one step; the farthest horizon), calibration
+    r^2/sigma^2, share of codes in use, code reconstruction error; and the share of legs whose primitive actions are decoded
+    exactly from their macro-action."""
+    window = held_out_windows(pipeline)
+    _, found = jax.jit(lambda params, key, window: jepa_loss(
+        params, key, window, system, options, diagnostics=True))(params, jax.random.key(seed), window)
+    found = {name: float(value) for name, value in found.items()}
+    levels = {level: {name: found[f"{level}_{name}"] for name in SHOWN} for level in LEVELS}
+    return levels | {"macro_action_decoded_exactly": found["macro_exact"], "inverse_dynamics_nll": found["step_inverse"]}
 
 
 def evaluate_levels(agent: Agent, pipeline: Pipeline, seed: int) -> dict[str, Any]:
-    """Per level: std, RankMe, SIGReg over its floor, prediction over copy error, code reconstruction error; and the share of
-    legs whose primitive actions are decoded exactly from their macro-action. One window from each held-out episode."""
-    windows = [(batch["random"], batch["mask"]) for batch in pipeline.epoch()]
-    window = {name: np.concatenate([w[name][mask] for w, mask in windows]) for name in windows[0][0]}
-    _, found = jax.jit(lambda params, key, window: jepa_loss(
-        params, key, window, agent.system, agent.config.jepa, diagnostics=True))(
-            agent.params, jax.random.key(seed), window)
-    found = {name: float(value) for name, value in found.items()}
-    levels = {level: {name: found[f"{level}_{name}"] for name in SHOWN} for level in ("step", "subgoal")}
-    return levels | {"macro_action_decoded_exactly": found["macro_exact"], "inverse_dynamics_nll": found["step_inverse"]}
+    """`level_table` of an agent, with what linear probes read off its states (`probe_table`)."""
+    table = level_table(agent.params, agent.system, agent.config.jepa, pipeline, seed)
+    probes = probe_table(agent.params, agent.system, pipeline)
+    return table | {level: table[level] | probes[level] for level in LEVELS}
+
+
+def probe_table(params: Params, system: System, pipeline: Pipeline) -> dict[str, dict[str, float]]:
+    """Per level, the accuracy of ridge probes for the own compass direction, what is carried and what lies straight ahead.
+
+    Fitted on the first half of the held-out episodes, tested on the second. The subgoal level's states are those at the ends of
+    legs, hence fewer.
+    """
+    window = held_out_windows(pipeline)
+
+    @jax.jit
+    def encode(params: Params, window: dict[str, jnp.ndarray]) -> tuple[jnp.ndarray, ...]:
+        legs = find_legs(window, system.max_legs)
+        levels = encode_window(system, params, window, legs)
+        last = jnp.max(jnp.where(legs.member > 0, jnp.arange(legs.member.shape[-1]) + 1, 0), -1)  # percept after each leg
+        return levels.z1, levels.z2[:, 1:], legs.valid, last
+
+    z1, z2, valid, last = (np.asarray(x) for x in encode(params, window))
+    episode, leg = np.nonzero(valid)
+    rows, times = np.nonzero(np.arange(z1.shape[1]) <= window["length"][:, None])
+    seen = {"step": (z1[rows, times], rows, times), "subgoal": (z2[episode, leg], episode, last[episode, leg])}
+    table = {}
+    for level, (states, row, time) in seen.items():
+        view, fit = window["view"][row, time], row < len(z1) // 2
+        kind = lambda cell, view=view: view[:, cell[0], cell[1], 0].astype(int) * 8 + view[:, cell[0], cell[1], 1]
+        labels = {"direction": window["direction"][row, time], "carried": kind(AGENT_CELL),
+                  "ahead": kind((AGENT_CELL[0], AGENT_CELL[1] - 1))}
+        table[level] = {
+            name: probe_accuracy((states[fit], label[fit]), (states[~fit], label[~fit])) for name, label in labels.items()}
+    return table

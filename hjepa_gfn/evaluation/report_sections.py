@@ -21,6 +21,12 @@ JEPA_METRICS = {
     "rankme": ("RankMe", "effective dimensions in use"),
     "sigreg_over_floor": ("SIGReg / floor", "near 1; far above is collapse, far below a bug"),
     "pred_over_copy": ("prediction / copy error", "below 1: it beats predicting no change"),
+    "pred_over_copy_far": ("the same, farthest horizon", "below 1"),
+    "calibration": ("r² / σ²", "near 1: variances are right"),
+    "codes_used": ("codes in use", "share of the codebook"),
+    "direction": ("own direction", "linear probe's accuracy"),
+    "carried": ("what is carried", "linear probe's accuracy"),
+    "ahead": ("what is straight ahead", "linear probe's accuracy"),
 }
 
 

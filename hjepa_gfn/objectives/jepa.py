@@ -3,11 +3,13 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from hjepa_gfn.models.fsq import num_codes
 from hjepa_gfn.objectives.anti_collapse import SIGREG_FLOOR, covariance, sigreg, term_of
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import Window, encode_window, find_legs
 
 Metrics = dict[str, jnp.ndarray]
+LOG_VARIANCE = (-8.0, 4.0)  # what the variance heads may say
 def _mean(x: jnp.ndarray, mask: jnp.ndarray) -> jnp.ndarray:
     """Mean of x [..., Z] over the last axis and the masked positions."""
     return jnp.sum(jnp.mean(x, -1) * mask) / jnp.maximum(mask.sum(), 1.0)
@@ -16,7 +18,7 @@ def _mean(x: jnp.ndarray, mask: jnp.ndarray) -> jnp.ndarray:
 def gaussian_nll(residual: jnp.ndarray, log_variance: jnp.ndarray, mask: jnp.ndarray) -> jnp.ndarray:
     """0.5 (log v + r^2 / v), residual and inputs already stop-gradiented. Shapes [..., Z], mask [...]."""
     chex.assert_equal_shape([residual, log_variance])
-    log_variance = jnp.clip(log_variance, -8.0, 4.0)
+    log_variance = jnp.clip(log_variance, *LOG_VARIANCE)
     return _mean(0.5 * (log_variance + residual**2 * jnp.exp(-log_variance)), mask)
 
 
@@ -105,6 +107,13 @@ def jepa_loss(
                     f"{name}_regulariser": term, f"{name}_inverse": inverse, f"{name}_nll": variance, f"{name}_code": code}
         if diagnostics:
             found = level_diagnostics(flat, seen.reshape(-1), statistic, errors[0], copy)
+            far = _mean((z[:, horizon:] - z[:, :-horizon]) ** 2, valid[:, horizon - 1 :].astype(jnp.float32))
+            ratio = residual**2 * jnp.exp(-jnp.clip(log_variance, *LOG_VARIANCE))
+            codes = {"step": ("code_1", system.jepa.sizes.step_levels), "subgoal": ("code_2", system.jepa.sizes.leg_levels)}
+            read, grid = codes[name]
+            used = jnp.zeros(num_codes(grid)).at[apply(z, method=read).reshape(-1)].max(seen.reshape(-1))
+            found |= {"pred_over_copy_far": errors[-1] / jnp.maximum(far, 1e-9), "codes_used": used.mean(),
+                      "calibration": _mean(ratio, valid.astype(jnp.float32))}
             metrics |= {f"{name}_{key}": value for key, value in found.items()}
 
     macro, right = macro_loss(system, params, m, action, legs)
