@@ -77,9 +77,23 @@ class Answer(NamedTuple):
 
 
 class Backend(Protocol):
-    """Whoever thinks. `toolbox`: `tools.Toolbox` of the situation."""
+    """Whoever thinks. `toolbox`: `tools.Toolbox` of the situation.
+
+    A back end may also have `stopped: str`: why it will answer no further question (a spending limit), or "".
+    """
 
     name: str
+
+    def question_sha(self, kind: str, situation: Situation, textbook: Textbook | None, text: str) -> str:
+        """The `prompt_sha` that the answer to a question will carry, without asking it: first 16 hex of a SHA-256.
+
+        Args:
+            kind: "draft", "review" or "explain".
+            situation: what the question is about.
+            textbook: whose review it is; None for a draft and an explanation.
+            text: the current text; "" for a draft.
+        """
+        ...
 
     def draft(self, situation: Situation, textbooks: tuple[Textbook, ...], toolbox: Any) -> Answer:
         """A first plan with its explanation."""
