@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pydantic
 from pydantic_ai import Agent, ModelRetry, NativeOutput, PromptedOutput, Tool, ToolOutput
-from pydantic_ai.exceptions import OutputTokenLimitExceeded, UnexpectedModelBehavior, UsageLimitExceeded
+from pydantic_ai.exceptions import UnexpectedModelBehavior, UsageLimitExceeded
 from pydantic_ai.models import Model
 from pydantic_ai.usage import UsageLimits
 
@@ -83,8 +83,6 @@ class Asking:
         try:
             async with patient:
                 result = await agent.run(question, usage_limits=UsageLimits(request_limit=turns), infer_name=False)
-        except OutputTokenLimitExceeded as error:
-            raise NoAnswer(f"cut off: the response reached max_tokens={limits.max_tokens}") from error
         except UnexpectedModelBehavior as error:
             raise NoAnswer(f"nonsense: {_cause(error)}") from error
         except UsageLimitExceeded as error:

@@ -28,7 +28,7 @@ _PASSING_STATUS = (408, 409, 425, 429)
 
 
 class Unanswered(Exception):
-    """A request got no response, after all retries; the message says why, for the trace."""
+    """A request got no usable response, after all retries; the message says why, for the trace."""
 
 
 class PatientModel(WrapperModel):
@@ -48,7 +48,7 @@ class PatientModel(WrapperModel):
         """One response, after as many requests as it takes.
 
         Raises:
-            Unanswered: no response within the retries.
+            Unanswered: no response within the retries, or one that was cut off.
             SpendingLimit: the limit is reached; no request was made.
         """
         limits = self._settings
@@ -72,6 +72,8 @@ class PatientModel(WrapperModel):
                 await asyncio.sleep(max(pause, asked_for))
             else:
                 self._pay(messages, response)
+                if response.finish_reason == "length":  # asking again with the same limit would end the same way
+                    raise Unanswered(f"cut off: the response reached max_tokens={limits.max_tokens}")
                 return response
         raise AssertionError("unreachable: the last attempt returns or raises")
 

@@ -14,9 +14,9 @@ class Replay:
     """A back end that answers from recordings.
 
     With a fallback, a recorded answer counts if it carries the hash that the fallback gives the question: who is asked,
-    with what settings and prompts, is the same then. Recorded failures are asked again. Without one there is nobody to
-    hash questions, and the question itself decides (kind, situation, textbook, current text); failures are replayed too.
-    Of several answers to a question the last one counts.
+    with what settings and prompts, is the same then. Recorded failures are asked again. Where nobody hashes questions (no
+    fallback, or one that cannot), the question itself decides: kind, situation, textbook, current text. Without a
+    fallback, failures are replayed too. Of several answers to a question the last one counts.
     """
 
     def __init__(self, recorded: Iterable[Trace] | str | os.PathLike, fallback: Backend | None = None):
@@ -30,7 +30,7 @@ class Replay:
         self._source = str(recorded) if is_file else "the traces"
         self._fallback = fallback
         self._by_hash = {r.answer.prompt_sha: r.answer for r in answers if not r.answer.failure}
-        self._by_question = {r.question: r.answer for r in answers}
+        self._by_question = {r.question: r.answer for r in answers if not (fallback and r.answer.failure)}
         self.name = fallback.name if fallback else _common_name(answers)
 
     @property
@@ -40,8 +40,8 @@ class Replay:
 
     def question_sha(self, kind: str, situation: Situation, textbook: Textbook | None, text: str) -> str:
         """That of the fallback, or of the recorded answer; "" where there is none."""
-        if self._fallback:
-            return self._fallback.question_sha(kind, situation, textbook, text)
+        if hash_question := getattr(self._fallback, "question_sha", None):
+            return hash_question(kind, situation, textbook, text)
         known = self._by_question.get(Question.of(kind, situation, textbook, text))
         return known.prompt_sha if known else ""
 
@@ -61,12 +61,14 @@ class Replay:
     def _answer(
         self, kind: str, situation: Situation, textbook: Textbook | None, text: str, ask: Callable[[Backend], Answer]
     ) -> Answer:
-        if self._fallback:
-            known = self._by_hash.get(self._fallback.question_sha(kind, situation, textbook, text))
-            return known if known is not None else ask(self._fallback)
-        known = self._by_question.get(Question.of(kind, situation, textbook, text))
+        if hash_question := getattr(self._fallback, "question_sha", None):
+            known = self._by_hash.get(hash_question(kind, situation, textbook, text))
+        else:
+            known = self._by_question.get(Question.of(kind, situation, textbook, text))
         if known is not None:
             return known
+        if self._fallback:
+            return ask(self._fallback)
         what = f"{kind}{f' by {textbook.discipline}' if textbook else ''} of {situation.id}"
         failure = f"not recorded: {self._source} has no answer to this question ({what})"
         return Answer("propose" if kind == "draft" else "keep", failure=failure)
