@@ -22,7 +22,7 @@ class Recorder:
         """
         self.name, self._backend, self._path = backend.name, backend, Path(path)
         try:
-            self._file = self._path.open("ab")
+            self._file = self._path.open("ab", buffering=0)  # a line is one write: processes may share the file
             if self._path.stat().st_size:
                 # Appending to a torn line would spoil the new one too.
                 self._file.truncate(whole_length(self._path))
@@ -55,7 +55,6 @@ class Recorder:
 
     def _record(self, question: Question, answer: Answer) -> Answer:
         line = json.dumps(to_line(Recorded(question, answer, self.name)), separators=(",", ":"))
-        self._file.write(line.encode() + b"\n")  # one write: a kill tears the last line at most
-        self._file.flush()
+        self._file.write(line.encode() + b"\n")
         os.fsync(self._file.fileno())
         return answer
