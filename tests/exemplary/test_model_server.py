@@ -170,7 +170,7 @@ def test_cut_off_output(output):
     reply = chat(tool=("final_result", half), finish="length") if output == "tool" else chat(content=half, finish="length")
     with serving(reply) as server:
         answer = draft(server, output=output, max_tokens=12)
-    assert answer.failure == "cut off: the response reached max_tokens=12"
+    assert answer.failure == f"cut off: the response reached max_tokens=12: {half}"
     assert answer.usage.output_tokens == 10 and len(server.requests) == 1
 
 

@@ -65,7 +65,7 @@ def situation():
 @pytest.mark.parametrize("output", ["native", "tool"])
 def test_a_draft_and_a_review(server, situation, output, tmp_path):
     file = tmp_path / "answers.jsonl"
-    settings = dict(base_url=f"{server.listening_address}/v1", output=output, temperature=0.0, seed=1, max_tokens=200)
+    settings = dict(base_url=f"{server.listening_address}/v1", output=output, temperature=0.0, seed=1, max_tokens=900)
     settings.update(timeout=300, retries=0, corrections=1)
     backend = make_backend("openai:smollm2-135m", record=file, **settings)
     books = load_textbooks()

@@ -21,27 +21,32 @@ from hjepa_gfn.exemplary.textbooks import Textbook
 _OUTPUTS = {"tool": ToolOutput, "native": NativeOutput, "prompted": PromptedOutput}
 
 
+# Servers that enforce a schema enforce these too: a small model that repeats itself comes to an end.
+MAX_PLAN, MAX_WORDS = 1500, 600
+_GROUNDS = "one or two sentences: the perceived facts that the plan rests on"
+
+
 class Proposal(pydantic.BaseModel):
     """A plan and its explanation."""
 
-    plan: str = pydantic.Field(description="one sentence in the language of plans, with a full stop at its end")
-    explanation: str = pydantic.Field(description="one or two sentences: the perceived facts that the plan rests on")
+    plan: str = pydantic.Field(max_length=MAX_PLAN, description="one sentence in the language of plans")
+    explanation: str = pydantic.Field(max_length=MAX_WORDS, description=_GROUNDS)
 
 
 class Review(pydantic.BaseModel):
     """What a textbook has to say about a plan, and the better plan if there is something wrong."""
 
-    critique: str = pydantic.Field(description="what is wrong, or why the plan may stand, in one or two sentences")
+    critique: str = pydantic.Field(max_length=MAX_WORDS, description="what is wrong, or why the plan may stand")
     verdict: Literal["keep", "refine"]
     principle_ids: list[str] = pydantic.Field(default_factory=list, description="ids of the principles that are broken")
-    plan: str = pydantic.Field(default="", description="with verdict refine: the whole new plan")
-    explanation: str = pydantic.Field(default="", description="with verdict refine: the new plan's explanation")
+    plan: str = pydantic.Field(default="", max_length=MAX_PLAN, description="with verdict refine: the whole new plan")
+    explanation: str = pydantic.Field(default="", max_length=MAX_WORDS, description="with verdict refine: its explanation")
 
 
 class Explanation(pydantic.BaseModel):
     """Another explanation."""
 
-    explanation: str = pydantic.Field(description="one or two sentences: the perceived facts that the plan rests on")
+    explanation: str = pydantic.Field(max_length=MAX_WORDS, description=_GROUNDS)
 
 
 FORMS: dict[str, type[pydantic.BaseModel]] = {"draft": Proposal, "review": Review, "explain": Explanation}

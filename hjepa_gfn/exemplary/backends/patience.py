@@ -73,7 +73,8 @@ class PatientModel(WrapperModel):
             else:
                 self._pay(messages, response)
                 if response.finish_reason == "length":  # asking again with the same limit would end the same way
-                    raise Unanswered(f"cut off: the response reached max_tokens={limits.max_tokens}")
+                    said = " ".join(str(getattr(p, "args", "") or getattr(p, "content", "")) for p in response.parts)
+                    raise Unanswered(f"cut off: the response reached max_tokens={limits.max_tokens}: {_brief(said)}")
                 return response
         raise AssertionError("unreachable: the last attempt returns or raises")
 
