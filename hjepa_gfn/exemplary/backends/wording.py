@@ -35,5 +35,6 @@ def plan_fault(plan: str) -> str:
     try:
         parse_plan(text_of(plan, ""))
     except UserError as error:
-        return str(error)
+        message = str(error)  # quotes the whole text: a model that repeats itself would be told all of it again
+        return message if len(message) <= 160 else message[:157] + "..."
     return ""
