@@ -1,42 +1,81 @@
-"""Plans in words and back: a plan is a list of legs, a leg is a list of primitive action ids.
+"""Plans in words and back. A plan is a list of clauses, a clause a list of legs, a leg a list of primitive action ids.
 
 The plan part of a text ends at its first full stop. Every leg is stated, so `parse_plan` gives back the plan exactly:
 
+    plan    clause, or for a mission of several parts: "to GOAL: legs" clauses, joined by "; then, " or the like
     full    turn left and go forward 2, then turn right twice and walk forward 1.
-    terse   left, forward 2; right twice, forward 1.          (for plans of many legs)
+    terse   left, forward 2; right twice, forward 1.          (for clauses of many legs)
+
+    to open the red door: left, forward 2; toggle; after that, to go to a ball: forward 3.
 """
 
 import re
 from itertools import groupby
+from typing import NamedTuple
 
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.worlds.babyai import DONE, DROP, FORWARD, LEFT, PICKUP, RIGHT, TOGGLE
 
-Plan = list[list[int]]
+Leg = list[int]
+
+
+class Clause(NamedTuple):
+    """A part of a plan: what it is for, in words (no colon, full stop or semicolon; "" if not said), and its legs."""
+
+    goal: str
+    legs: list[Leg]
+
+
+Plan = list[Clause]
 
 FORWARD_VERBS = ("go forward", "walk forward", "move forward")
+CONNECTIVES = ("then", "after that", "next")
+TERSE_FROM = 4  # clauses with at least so many legs are stated tersely, to keep texts short
 _FULL = {LEFT: "turn left", RIGHT: "turn right", PICKUP: "pick up", DROP: "drop", TOGGLE: "toggle", DONE: "wait"}
 _TERSE = {**_FULL, LEFT: "left", RIGHT: "right"}
 _WORD_TO_ACTION = {"left": LEFT, "right": RIGHT, "up": PICKUP, "drop": DROP, "toggle": TOGGLE, "wait": DONE}
 _PHRASE = re.compile(r"(?:turn |pick )?(left|right|up|drop|toggle|wait)(?: (twice|\d+ times))?")
 _FORWARD_PHRASE = re.compile(r"(?:(?:go|walk|move) )?forward (\d+)")
-TERSE_FROM = 4  # plans with at least so many legs are stated tersely, to keep texts short
+_GOAL = r"to ([^:;.]+): "
+_NEXT_CLAUSE = re.compile(rf"; (?:{'|'.join(CONNECTIVES)}), (?={_GOAL})")
+
+
+def legs_of(plan: Plan) -> list[Leg]:
+    """All legs of a plan, in order."""
+    return [leg for clause in plan for leg in clause.legs]
+
+
+def actions_of(plan: Plan) -> list[int]:
+    """All actions of a plan, in order."""
+    return [action for leg in legs_of(plan) for action in leg]
 
 
 def plan_in_words(plan: Plan, style: int = 0) -> str:
     """States a plan, leg by leg, with a closing full stop.
 
     Args:
-        plan: legs of action ids, none of them empty; at least one leg.
-        style: which of the equivalent verbs to use (any integer).
+        plan: at least one clause, each of at least one leg of at least one action. A lone clause needs no goal.
+        style: which of the equivalent verbs and connectives to use (any integer).
+
+    Raises:
+        UserError: a clause without a goal among several, or a goal that would not read back.
     """
-    verb = FORWARD_VERBS[style % len(FORWARD_VERBS)]
-    terse = len(plan) >= TERSE_FROM
-    legs = [_leg_in_words(leg, verb, terse) for leg in plan]
-    return ("; ".join(legs) if terse else ", then ".join(legs)) + "."
+    words = []
+    for clause in plan:
+        if (clause.goal or len(plan) > 1) and not re.fullmatch(_GOAL, f"to {clause.goal}: "):
+            raise UserError(f"{clause.goal!r} cannot be a clause's goal: a few words without colon, semicolon and full stop")
+        goal = f"to {clause.goal}: " if clause.goal else ""
+        words.append(goal + _legs_in_words(clause.legs, FORWARD_VERBS[style % len(FORWARD_VERBS)]))
+    connective = CONNECTIVES[style // len(FORWARD_VERBS) % len(CONNECTIVES)]
+    return f"; {connective}, ".join(words) + "."
 
 
-def _leg_in_words(leg: list[int], verb: str, terse: bool) -> str:
+def _legs_in_words(legs: list[Leg], verb: str) -> str:
+    terse = len(legs) >= TERSE_FROM
+    return ("; " if terse else ", then ").join(_leg_in_words(leg, verb, terse) for leg in legs)
+
+
+def _leg_in_words(leg: Leg, verb: str, terse: bool) -> str:
     phrases = []
     for action, run in groupby(leg):
         n = len(list(run))
@@ -57,6 +96,20 @@ def parse_plan(text: str) -> Plan:
     statement = text.partition(".")[0].strip()
     if not statement:
         raise UserError(f"text states no plan: {text!r}")
+    if not (first := re.match(_GOAL, statement)):
+        return [Clause("", _parse_legs(statement, text))]
+    parts = _NEXT_CLAUSE.split(statement[first.end() :])  # legs, then goal and legs of each further clause
+    goals = [first[1], *parts[1::2]]
+    legs = [parts[0], *(re.sub(f"^{_GOAL}", "", part) for part in parts[2::2])]
+    return [Clause(goal, _parse_legs(words, text)) for goal, words in zip(goals, legs, strict=True)]
+
+
+def explanation_of(text: str) -> str:
+    """What follows the plan's full stop."""
+    return text.partition(".")[2].strip()
+
+
+def _parse_legs(statement: str, text: str) -> list[Leg]:
     if ", then " in statement:
         legs = [leg.split(" and ") for leg in statement.split(", then ")]
     elif ";" in statement:

@@ -1,4 +1,4 @@
-"""Traces: what the exemplary actor leaves behind of an episode. One JSON object a line, append only."""
+"""Traces: everything that the exemplary actor thought about a situation. One JSON object a line, append only."""
 
 import base64
 import dataclasses
@@ -6,24 +6,68 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from hjepa_gfn.errors import UserError
-from hjepa_gfn.exemplary.phrases import Plan
+from hjepa_gfn.exemplary.phrases import Plan, explanation_of, legs_of, parse_plan
+from hjepa_gfn.exemplary.protocol import Situation, ToolCall, Usage
 
 VIEW_SHAPE = (7, 7, 3)
 
 
 @dataclasses.dataclass(frozen=True)
-class Version:
-    """One version of a plan: `kind` is "draft" or "final"; `principle`: the id that the critique cites, or ""."""
+class Entry:
+    """One answer of a back end, and what became of it.
+
+    Attributes:
+        version: number of the text after this answer: 0 for the draft, one more at each accepted refinement.
+        sweep: 0 for the draft, 1 for the first sweep through the textbooks.
+        discipline, textbook_sha: whose review it is ("" for the draft), by which edition of the textbook.
+        verdict, critique, principle_ids, text, prompt_sha, tool_calls, usage, failure: the back end's `Answer`.
+        accepted: whether `text` became the current version. False with verdict "keep" too.
+        reason: why a refinement was turned down, or "".
+        backend: who answered.
+    """
+
+    version: int
+    sweep: int
+    discipline: str
+    textbook_sha: str
+    verdict: str
+    critique: str
+    principle_ids: tuple[str, ...]
+    text: str
+    prompt_sha: str
+    tool_calls: tuple[ToolCall, ...]
+    usage: Usage
+    failure: str
+    accepted: bool
+    reason: str
+    backend: str
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan that the text states; None where it states none."""
+        try:
+            return parse_plan(self.text)
+        except UserError:
+            return None
+
+
+class Version(NamedTuple):
+    """A text that was current for a while: `kind` "draft" or "final"; the critique that ended it, or let it stand.
+
+    `principle`: the first principle that this critique cites, or "".
+    """
 
     kind: str
     text: str
     plan: Plan
     critique: str
     principle: str = ""
+    explanation: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +80,7 @@ class Trajectory:
         action: T action ids.
         segment: T leg indices.
         subgoal: a name for each leg.
+        clause: for each leg, the index of the clause of the final plan that it belongs to.
     """
 
     view: np.ndarray
@@ -43,61 +88,133 @@ class Trajectory:
     action: list[int]
     segment: list[int]
     subgoal: list[str]
+    clause: list[int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """All versions of the plan for one episode, drafts first, the final one last, and the executed trajectory."""
+    """All that was said about a situation, and the executed trajectory of the final plan.
 
-    level: str
-    seed: int
+    Attributes:
+        situation: what was asked.
+        split: "train" or "validation".
+        family: the corpus family that the level was drawn for, or "".
+        entries: the back end's answers, in order, the draft first.
+        converged: whether a whole sweep changed nothing, within the limit on sweeps.
+        robust: whether the final plan also stands with another explanation; None: not tried.
+        success: whether the final plan fulfils the mission.
+        trajectory: what executing it gave.
+    """
+
+    situation: Situation
     split: str
-    mission: str
-    situation: str
+    family: str
+    entries: list[Entry]
+    converged: bool
+    robust: bool | None
     success: bool
-    versions: list[Version]
     trajectory: Trajectory
 
     @property
+    def level(self) -> str:
+        """The level's gym id."""
+        return self.situation.level
+
+    @property
+    def seed(self) -> int:
+        """The episode's seed."""
+        return self.situation.seed
+
+    @property
+    def mission(self) -> str:
+        """The instruction."""
+        return self.situation.mission
+
+    @property
+    def versions(self) -> list[Version]:
+        """The texts that were current, one after another, the final one last. Texts with the same plan and words merge."""
+        found: list[Version] = []
+        for i, entry in enumerate(self.entries):
+            if not entry.accepted:
+                continue
+            later = self.entries[i + 1 :]
+            end = next((e for e in later if e.accepted), None)
+            said = end or next((e for e in reversed(later) if e.critique), entry)
+            principle = said.principle_ids[0] if end and said.principle_ids else ""
+            kind = "draft" if end else "final"
+            found.append(Version(kind, entry.text, entry.plan, said.critique, principle, explanation_of(entry.text)))
+        return found
+
+    @property
     def final(self) -> Version:
-        """The version that nothing was found wrong with."""
+        """The version that nothing was found wrong with (or the last one, where `converged` is False)."""
         return self.versions[-1]
 
     @property
     def drafts(self) -> list[Version]:
-        """The versions before the final one: negatives."""
-        return self.versions[:-1]
+        """The versions before the final one whose plans differ from its plan: negatives. Each plan once."""
+        *earlier, final = self.versions
+        distinct: dict[str, Version] = {}
+        for version in earlier:
+            if legs_of(version.plan) != legs_of(final.plan):
+                distinct.setdefault(repr(legs_of(version.plan)), version)
+        return list(distinct.values())
 
     def without_trajectory(self) -> "Trace":
         """The same texts with the initial percept alone, as for a situation whose plan nobody has executed."""
         moves = self.trajectory
-        return dataclasses.replace(self, trajectory=Trajectory(moves.view[:1], moves.direction[:1], [], [], []))
+        return dataclasses.replace(self, trajectory=Trajectory(moves.view[:1], moves.direction[:1], [], [], [], []))
 
     def to_json(self) -> str:
         """One line, without the line break. Percepts are base64 of their bytes, in C order."""
-        record = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        record["versions"] = [vars(version) for version in self.versions]
-        record["trajectory"] = {
-            **vars(self.trajectory),
-            "view": base64.b64encode(np.ascontiguousarray(self.trajectory.view, np.uint8)).decode(),
-            "direction": self.trajectory.direction.tolist(),
-        }
+        moves, situation = self.trajectory, self.situation
+        record = {
+            "situation_id": situation.id, "level": situation.level, "seed": situation.seed, "split": self.split,
+            "family": self.family, "mission": situation.mission, "situation": situation.text,
+            "view": _encode(situation.view[None]), "direction": int(situation.direction),
+            "converged": self.converged, "robust": self.robust, "success": self.success,
+            "versions": [_entry_record(entry) for entry in self.entries],
+            "trajectory": {**vars(moves), "view": _encode(moves.view), "direction": moves.direction.tolist()},
+        }  # fmt: skip
         return json.dumps(record, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str) -> "Trace":
         """The inverse of `to_json`. Raises ValueError, KeyError or TypeError for a line that is no trace."""
-        record = json.loads(line)
-        moves = record["trajectory"]
-        trajectory = Trajectory(
-            np.frombuffer(base64.b64decode(moves["view"]), np.uint8).reshape(-1, *VIEW_SHAPE),
-            np.array(moves["direction"], np.int32),
-            moves["action"],
-            moves["segment"],
-            moves["subgoal"],
-        )
-        versions = [Version(**version) for version in record["versions"]]
-        return cls(**{**record, "versions": versions, "trajectory": trajectory})
+        r = json.loads(line)
+        situation = Situation(r["level"], r["seed"], r["mission"], _decode(r["view"])[0], r["direction"], r["situation"])
+        moves = r["trajectory"]
+        direction = np.array(moves["direction"], np.int32)
+        trajectory = Trajectory(**{**moves, "view": _decode(moves["view"]), "direction": direction})
+        entries = [_entry_of(record) for record in r["versions"]]
+        return cls(situation, r["split"], r["family"], entries, r["converged"], r["robust"], r["success"], trajectory)
+
+
+def _entry_record(entry: Entry) -> dict:
+    """An entry as JSON values; plan and explanation are told apart for readers in other languages."""
+    record = dict(vars(entry))
+    text = record.pop("text")
+    plan, stop, _ = text.partition(".")
+    record.update(plan=plan + stop, explanation=text[len(plan + stop) :].lstrip(), text=text)
+    record["tool_calls"] = [call._asdict() for call in entry.tool_calls]
+    record["usage"] = entry.usage._asdict()
+    return record
+
+
+def _entry_of(record: dict) -> Entry:
+    fields = {field.name: record[field.name] for field in dataclasses.fields(Entry)}
+    fields["principle_ids"] = tuple(fields["principle_ids"])
+    fields["tool_calls"] = tuple(ToolCall(**call) for call in fields["tool_calls"])
+    fields["usage"] = Usage(**fields["usage"])
+    return Entry(**fields)
+
+
+def _encode(view: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(view, np.uint8)).decode()
+
+
+def _decode(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(-1, *VIEW_SHAPE)
 
 
 class TraceWriter:
