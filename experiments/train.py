@@ -13,6 +13,7 @@ from absl import flags
 
 from experiments import cli
 from hjepa_gfn.data.builder import build
+from hjepa_gfn.data.directory import MANIFEST, check_corpus
 from hjepa_gfn.distributed import ShardingRules, make_mesh, startup
 from hjepa_gfn.export import npz_bytes
 from hjepa_gfn.training import quiet, run
@@ -30,8 +31,14 @@ def train(config: Any, workdir: str, data_dir: str = "", progress: bool = True, 
     # before anything is built: a mesh that cannot be had is found out in a second
     mesh = make_mesh(**config.mesh)
     workers = min(d.workers, os.cpu_count() or 1)
-    startup.in_turns(  # a corpus that another process has built is left as it is
-        lambda: build(config.level, data, d.train_episodes, d.validation_episodes, d.seed, workers, progress))
+
+    def corpus() -> None:
+        if data_dir and (data / MANIFEST).exists():
+            check_corpus(data)  # whatever it was built of
+        else:
+            build(config.level, data, d.train_episodes, d.validation_episodes, d.seed, workers, progress)
+
+    startup.in_turns(corpus)  # a corpus that another process has built is left as it is
     task = AgentTask(config, data)
     files = {"tokenizer.json": task.tokenizer.to_json(), "codebooks.npz": npz_bytes(grids_of(task.system))}
     return run(

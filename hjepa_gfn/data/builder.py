@@ -1,35 +1,36 @@
 """Builds a corpus: runs the exemplary actor on many episodes, writes its traces, makes the TFDS dataset of them.
 
-The same arguments give the same bytes, whatever the number of workers. The directory appears under its name only when
-whole.
+The same arguments give the same bytes, whatever the number of workers and however often the build was killed: finished
+chunks lie in a directory beside the target, `.NAME.building-KEY`, and are used again by the same command. The corpus
+appears under its name only when whole.
 """
 
-import contextlib
-import io
-import multiprocessing
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from hjepa_gfn.data.directory import TRACES, CorpusInfo, check_corpus, check_is_ours, write_manifest
+from hjepa_gfn.data import assembly
+from hjepa_gfn.data.chunks import Header, read_header
+from hjepa_gfn.data.directory import MANIFEST, CorpusInfo, check_corpus, check_is_ours, digest_of
+from hjepa_gfn.data.job import Job
+from hjepa_gfn.data.lock import locked
+from hjepa_gfn.data.pool import Run, pool
+from hjepa_gfn.data.workshop import WORKSHOP, Workshop, shaping
 from hjepa_gfn.errors import UserError
-from hjepa_gfn.exemplary.actor import ExemplaryActor
-from hjepa_gfn.exemplary.traces import TraceWriter
-from hjepa_gfn.worlds.babyai import check_level
-from hjepa_gfn.worlds.seeds import SPLITS, split_seeds
+from hjepa_gfn.worlds.families import check_family
+from hjepa_gfn.worlds.seeds import SPLITS
 
-_CHUNK = 25  # episodes a worker takes at a time
-_MIN_SHARE = 0.1  # of the episodes tried must be solved by the planner
+_CHUNK = 25  # seeds a worker takes at a time, where thinking is cheap; elsewhere 1
+_MIN_SHARE = 0.1  # of the episodes tried must be solved by the actor
 
 
 def build(
-    level: str,
+    family: str,
     out_dir: str | os.PathLike,
     n_train: int,
     n_validation: int,
@@ -37,50 +38,93 @@ def build(
     workers: int = 2,
     progress: bool = True,
     *,
-    text_only: float = 0.0,
+    imagined: float = 0.0,
+    robustness: float = 0.0,
+    textbooks: Sequence[str] = (),
+    backend: str = "rules",
+    settings: dict[str, Any] | None = None,
+    reuse: str | os.PathLike = "",
     overwrite: bool = False,
+    chunk: int = 0,
+    beam_runner: str = "",
+    beam_options: Sequence[str] = (),
+    workshop: Workshop = WORKSHOP,
 ) -> Path:
-    """Builds the corpus of a level; a whole corpus made with the same arguments is left as it is.
+    """Builds a corpus; a whole corpus made with the same arguments is left as it is, an interrupted build goes on.
+
+    A corpus at `out_dir` that differs in its textbooks only is brought up to date: its answers are used again wherever the
+    question is still the same.
 
     Args:
-        level: gym id of a BabyAI level.
+        family: a family of levels, "mixed", or gym id of a BabyAI level.
         out_dir: the directory to make.
-        n_train, n_validation: episodes in each split. Episodes that the planner cannot solve are passed over.
+        n_train, n_validation: episodes in each split. Episodes that the actor cannot solve are passed over.
         seed: which episodes of the splits, which mistakes, which wording.
         workers: processes that run episodes; without effect on the result.
         progress: show a progress bar on standard error.
-        text_only: share of episodes that keep texts and initial percept, but no trajectory.
+        imagined: share of samples that are text only: plans for situations that are sampled and never executed.
+        robustness: share of episodes whose final plan is tried with another explanation.
+        textbooks: directories or files with more textbooks.
+        backend, settings: who thinks; see `exemplary.backends.make_backend`.
+        reuse: a corpus whose answers are used again.
         overwrite: replace an existing corpus, whole or not.
+        chunk: seeds in a chunk, the unit of work that a kill can lose; 0: 25 for "rules", else 1. Without effect on the
+            result.
+        beam_runner, beam_options: run the chunks as an Apache Beam pipeline, instead of on `workers` processes.
+        workshop: how actors and back ends are made.
 
     Returns:
         The directory.
 
     Raises:
-        UserError: unknown level, bad numbers, or an existing directory that is incomplete, corrupt or another corpus.
+        UserError: unknown level, bad numbers, another builder at work, or an existing directory that is incomplete, corrupt
+            or another corpus.
     """
-    check_level(level)
-    _check_numbers(n_train, n_validation, seed, workers, text_only)
+    check_family(family)
+    _check_numbers(n_train, n_validation, seed, workers, imagined, robustness, chunk)
     out = Path(out_dir).absolute()
-    info = CorpusInfo(level, n_train, n_validation, seed, text_only, {})
-    if _is_there(out, info, overwrite):
-        return out
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
+    books = workshop.textbooks(textbooks)
+    editions = {book.discipline: book.sha for book in books}
+    settings = dict(settings or {})
+    if "max_cost" in settings:
+        settings["max_cost"] /= workers  # each has a purse of its own
+    info = CorpusInfo(
+        family, n_train, n_validation, seed, imagined, robustness, backend, shaping(settings), editions, {}, {})
+    if _what_is_there(out, info, overwrite) == "the same" and not assembly.leftovers(out):
+        return out  # before the lock: many may read at once, on a read-only disk too
     try:
-        (partial / TRACES).mkdir(parents=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out={out_dir}: cannot write there: {error.strerror}") from error
-    try:
-        unsolved = _write_traces(partial / TRACES, info, workers, progress)
-        _write_dataset(partial)
-        write_manifest(partial, CorpusInfo(level, n_train, n_validation, seed, text_only, unsolved))
-        _put_in_place(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with locked(out.with_name(f".{out.name}.lock"), f"--out={out_dir}"):
+        assembly.recover(out)
+        found = _what_is_there(out, info, overwrite)
+        if found == "the same":
+            return out
+        old = Path(reuse).absolute() if reuse else out if found == "other textbooks" else None
+        if reuse:
+            check_corpus(old)
+        old_sha = digest_of(old / MANIFEST) if old else ""
+        chunk = chunk or (_CHUNK if backend == "rules" else 1)
+        job = Job(family, seed, imagined, robustness, backend, settings, books, chunk, str(old or ""), old_sha, workshop)
+        work = out.with_name(f".{out.name}.building-{job.key()[:12]}")
+        run = beam_pool(beam_runner, beam_options) if beam_runner else pool
+        used = _make_chunks(job.at(work / "chunks"), info, lambda job: run(job, workers), progress)
+        assembly.assemble(work, info, used)
+        assembly.put_in_place(work, out)
     return out
 
 
-def _check_numbers(n_train: int, n_validation: int, seed: int, workers: int, text_only: float) -> None:
+def beam_pool(runner: str, options: Sequence[str]) -> Callable:
+    """As `pool.pool`, on Apache Beam. Raises UserError where Beam is not installed."""
+    from hjepa_gfn.data.beam import beam_pool as make  # here: Beam is an extra
+
+    return make(runner, options)
+
+
+def _check_numbers(
+    n_train: int, n_validation: int, seed: int, workers: int, imagined: float, robustness: float, chunk: int
+) -> None:
     for name, n, split in (("n_train", n_train, "train"), ("n_validation", n_validation, "validation")):
         if not 1 <= n <= len(SPLITS[split]):
             raise UserError(f"{name} must be between 1 and {len(SPLITS[split])}, not {n}")
@@ -88,108 +132,73 @@ def _check_numbers(n_train: int, n_validation: int, seed: int, workers: int, tex
         raise UserError(f"seed must be at least 0, not {seed}")
     if workers < 1:
         raise UserError(f"workers must be at least 1, not {workers}")
-    if not 0 <= text_only <= 1:
-        raise UserError(f"text_only must be between 0 and 1, not {text_only}")
+    for name, share in (("imagined", imagined), ("robustness", robustness)):
+        if not 0 <= share <= 1:
+            raise UserError(f"{name} must be between 0 and 1, not {share}")
+    if chunk < 0:
+        raise UserError(f"chunk must be at least 0, not {chunk}")
 
 
-def _is_there(out: Path, wanted: CorpusInfo, overwrite: bool) -> bool:
-    """Whether the wanted corpus exists already. Raises UserError if something else is in its place."""
+def _what_is_there(out: Path, wanted: CorpusInfo, overwrite: bool) -> str:
+    """"nothing", "the same" or "other textbooks". Raises UserError if something else is in the corpus's place."""
     if not out.exists():
-        return False
+        return "nothing"
     if not out.is_dir():
         raise UserError(f"--out={out} is a file: give a directory")
     if not any(out.iterdir()):
-        return False
+        return "nothing"
     check_is_ours(out)
     if overwrite:
-        return False
-    if difference := check_corpus(out).difference(wanted):
-        raise UserError(f"data directory {out} holds another corpus ({difference}): give another --out, or --overwrite")
-    return True
+        return "nothing"
+    there = check_corpus(out)
+    difference = there.difference(wanted)
+    if difference is None:
+        return "the same"
+    if there.same_but_textbooks(wanted):
+        return "other textbooks"
+    raise UserError(f"data directory {out} holds another corpus ({difference}): give another --out, or --overwrite")
 
 
-def _put_in_place(partial: Path, out: Path) -> None:
-    old = out.with_name(f".{out.name}.old-{os.getpid()}")
-    if out.exists():
-        os.replace(out, old)
-    os.replace(partial, out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_traces(folder: Path, info: CorpusInfo, workers: int, progress: bool) -> dict[str, int]:
+def _make_chunks(job: Job, info: CorpusInfo, start: Callable[[Job], Any], progress: bool) -> dict[str, int]:
+    """Makes all chunks that the corpus needs; returns how many they are, per split."""
     sizes = {"train": info.n_train, "validation": info.n_validation}
-    bar = tqdm(total=sum(sizes.values()), desc=f"corpus of {info.level}", unit=" episodes", disable=not progress)
-    with bar, _pool(info, workers if sum(sizes.values()) > 4 * _CHUNK else 1) as run:
-        unsolved = {}
+    done = {split: _finished(job, split, range(-(-n // job.chunk))) for split, n in sizes.items()}
+    total, began = sum(sizes.values()), _solved(done, sizes)
+    bar = tqdm(total=total, initial=began, desc=f"corpus of {job.family}", unit=" episodes", disable=not progress)
+    with bar, start(job) as run:
         for split, n in sizes.items():
-            with TraceWriter(folder / f"{split}.jsonl") as writer:
-                unsolved[split] = _write_split(split, n, info, run, writer, bar)
-    return unsolved
+            _make_split(job, split, n, done, sizes, run, bar)
+    headers = [header for chunks in done.values() for header in chunks.values()]
+    answers, asked = sum(h.answers for h in headers), sum(h.asked for h in headers)
+    if job.old and progress:
+        print(f"{answers - asked} of {answers} answers were taken from {job.old}", file=sys.stderr)
+    return {split: len(chunks) for split, chunks in done.items()}
 
 
-def _write_split(split: str, n: int, info: CorpusInfo, run: Callable, writer: TraceWriter, bar: tqdm) -> int:
-    """Writes the traces of the first n solvable seeds, in the seeds' order. Returns how many seeds were passed over."""
-    limit = min(len(SPLITS[split]), int(n / _MIN_SHARE) + 100)
-    seeds = split_seeds(split, limit, info.seed)
-    tried = written = 0
-    while written < n:
-        batch = seeds[tried : tried + n - written]
-        if not batch:
-            raise UserError(f"level {info.level!r}: the planner solved only {written} of {tried} episodes, not {n}")
-        for line in run((seed, split) for seed in batch):
-            if line is not None:
-                writer.append(line)
-                written += 1
-                bar.update()
-        tried += len(batch)
-    return tried - n
+def _make_split(
+    job: Job, split: str, n: int, done: dict[str, dict[int, Header]], sizes: dict[str, int], run: Run, bar: tqdm
+) -> None:
+    """Makes chunks of a split, in their order but for what runs at once, until they hold n traces."""
+    limit = -(-min(len(SPLITS[split]), int(n / _MIN_SHARE) + 100) // job.chunk)  # chunks
+    wanted = 0
+    while (solved := sum(len(done[split][number].traces) for number in range(wanted))) < n:
+        if wanted == limit:
+            tried = sum(header.tried for header in done[split].values())
+            shutil.rmtree(Path(job.folder).parent, ignore_errors=True)  # of no use to anybody
+            raise UserError(f"{job.family!r}: the actor solved only {solved} of {tried} episodes, not {n}")
+        wanted = min(wanted + -(-(n - solved) // job.chunk), limit)
+        done[split] |= _finished(job, split, [number for number in range(wanted) if number not in done[split]])
+        missing = [(split, number) for number in range(wanted) if number not in done[split]]
+        for header in run(missing):
+            done[split][header.chunk] = header
+            bar.update(_solved(done, sizes) - bar.n)
 
 
-@contextlib.contextmanager
-def _pool(info: CorpusInfo, workers: int) -> Iterator[Callable]:
-    """A function that maps (seed, split) pairs to traces as JSON (None: unsolved), in order, on worker processes."""
-    if workers == 1:
-        _start_worker(info.level, info.seed, info.text_only)
-        yield lambda tasks: map(_run_episode, tasks)
-        return
-    # Spawned, not forked: the parent may already run JAX's threads, which a fork would leave locked.
-    context = multiprocessing.get_context("spawn")
-    arguments = (info.level, info.seed, info.text_only)
-    with ProcessPoolExecutor(workers, context, _start_worker, arguments) as executor:
-        yield lambda tasks: executor.map(_run_episode, tasks, chunksize=_CHUNK)
+def _finished(job: Job, split: str, numbers: Iterable[int]) -> dict[int, Header]:
+    """The whole chunks of a split among those of these numbers."""
+    found = ((number, read_header(Path(job.folder), split, number)) for number in numbers)
+    return {number: header for number, header in found if header and not header.unanswered}
 
 
-_worker: dict = {}  # what a worker process keeps between episodes
-
-
-def _start_worker(level: str, seed: int, text_only: float) -> None:
-    if parent := multiprocessing.parent_process():
-        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-    _worker.update(actor=ExemplaryActor(level, seed), seed=seed, text_only=text_only)
-
-
-def _follow(parent: multiprocessing.process.BaseProcess) -> None:
-    """Ends this worker when its parent is gone: a killed parent would leave it waiting for work for ever."""
-    parent.join()
-    os._exit(1)
-
-
-def _run_episode(task: tuple[int, str]) -> str | None:
-    episode_seed, split = task
-    trace = _worker["actor"].trace(episode_seed, split)
-    if trace is None:
-        return None
-    if np.random.default_rng([_worker["seed"], episode_seed, 1]).random() < _worker["text_only"]:
-        trace = trace.without_trajectory()
-    return trace.to_json()
-
-
-def _write_dataset(root: Path) -> None:
-    from hjepa_gfn.data.episodes import PlanCorpus, tfds  # here, so that worker processes need not load TFDS
-
-    tfds.disable_progress_bar()
-    downloads = root / "downloads"  # TFDS makes this folder, and announces a download; there is none
-    with contextlib.redirect_stdout(io.StringIO()):
-        builder = PlanCorpus(traces_dir=str(root / TRACES), data_dir=str(root))
-        builder.download_and_prepare(download_dir=str(downloads))
-    shutil.rmtree(downloads, ignore_errors=True)
+def _solved(done: dict[str, dict[int, Header]], sizes: dict[str, int]) -> int:
+    return sum(min(n, sum(len(header.traces) for header in done[split].values())) for split, n in sizes.items())

@@ -11,8 +11,7 @@ import numpy as np
 from hjepa_gfn.data.store import EpisodeStore, load_episodes
 from hjepa_gfn.data.tokenizer import Tokenizer
 from hjepa_gfn.errors import UserError
-from hjepa_gfn.exemplary.legs import flatten
-from hjepa_gfn.exemplary.phrases import parse_plan
+from hjepa_gfn.exemplary.phrases import actions_of, legs_of, parse_plan
 
 Batch = dict[str, Any]
 
@@ -35,14 +34,19 @@ class Pipeline:
         batch[w]["direction"]  int32[B, W+1]
         batch[w]["action"]     int32[B, W]              zero beyond the window's end
         batch[w]["segment"]    int32[B, W]              leg indices, counted from the first action's leg
+        batch[w]["clause"]     int32[B, W]              clause indices, counted from the first action's clause
         batch[w]["length"]     int32[B]                 valid actions; 0: no trajectory, only the first percept is valid
     and
         batch["mission"]       int32[B, M]              token ids
         batch[v]               int32[B, X]              v in ("final", "draft"): token ids of a text
         batch[v + "_action"]   int32[B, W]              the plan that the text states, all legs in a row
         batch[v + "_segment"]  int32[B, W]
+        batch[v + "_clause"]   int32[B, W]
         batch[v + "_length"]   int32[B]
         batch["index"]         int32[B]                 which episode of the split
+
+    An episode whose first version was its final one has no draft: its final text stands in, with a plan of length 0, so that
+    no loss takes it for the plan of a draft.
 
     Attributes:
         store: the episodes behind the batches.
@@ -60,9 +64,11 @@ class Pipeline:
         before = tokenizer.truncated
         self._mission = _encode(tokenizer, self.store.mission, config.mission_length)
         self._final = _TextTable(tokenizer, self.store.final, config.text_length, self._window)
-        drafts = [draft for episode in self.store.drafts for draft in episode]
-        self._draft = _TextTable(tokenizer, drafts, config.text_length, self._window)
-        self._draft_count = np.array([len(episode) for episode in self.store.drafts])
+        drafts = [episode or [final] for episode, final in zip(self.store.drafts, self.store.final, strict=True)]
+        flat = [draft for episode in drafts for draft in episode]
+        real = [bool(own) for own, episode in zip(self.store.drafts, drafts, strict=True) for _ in episode]
+        self._draft = _TextTable(tokenizer, flat, config.text_length, self._window, real)
+        self._draft_count = np.array([len(episode) for episode in drafts])
         self._first_draft = np.cumsum(self._draft_count) - self._draft_count
         self.truncated = tokenizer.truncated - before
         # Reshuffled for every pass over the data; element k is computed, not remembered.
@@ -114,13 +120,15 @@ class Pipeline:
 
 
 def batch_shapes(config: Any) -> dict[str, Any]:
-    """(shape, dtype) of every array of a batch that training reads (all but "index"): see `Pipeline`."""
+    """(shape, dtype) of every array of a batch that `training.agent_task` hands to training: see `Pipeline`."""
     b, w, x = config.batch_size, config.window, config.text_length
     window = {
         "view": ((b, w + 1, 7, 7, 3), np.uint8), "direction": ((b, w + 1), np.int32), "action": ((b, w), np.int32),
-        "segment": ((b, w), np.int32), "length": ((b,), np.int32)}
+        "segment": ((b, w), np.int32), "clause": ((b, w), np.int32), "length": ((b,), np.int32)}
     text = ((b, x), np.int32)
-    stated = {"draft_action": ((b, w), np.int32), "draft_segment": ((b, w), np.int32), "draft_length": ((b,), np.int32)}
+    stated = {
+        "draft_action": ((b, w), np.int32), "draft_segment": ((b, w), np.int32), "draft_clause": ((b, w), np.int32),
+        "draft_length": ((b,), np.int32)}
     return {"start": window, "random": window, "mission": ((b, config.mission_length), np.int32), "final": text, "draft": text,
             **stated}
 
@@ -137,26 +145,34 @@ def cut_windows(store: EpisodeStore, index: np.ndarray, start: np.ndarray, windo
         "direction": store.direction[frame] * seen,
         "action": store.action[frame[:, :-1]] * acted,
         "segment": (store.segment[frame[:, :-1]] - store.segment[first][:, None]) * acted,
+        "clause": (store.clause[frame[:, :-1]] - store.clause[first][:, None]) * acted,
         "length": length.astype(np.int32),
     }
 
 
 class _TextTable:
-    """Texts as token ids, beside the plans that they state."""
+    """Texts as token ids, beside the plans that they state (no plan, of length 0, where `stated` is False)."""
 
-    def __init__(self, tokenizer: Tokenizer, texts: list[str], text_length: int, window: int):
+    def __init__(
+        self, tokenizer: Tokenizer, texts: list[str], text_length: int, window: int, stated: list[bool] | None = None
+    ):
         self._columns = {
             "": _encode(tokenizer, texts, text_length),
             "_action": np.zeros((len(texts), window), np.int32),
             "_segment": np.zeros((len(texts), window), np.int32),
+            "_clause": np.zeros((len(texts), window), np.int32),
             "_length": np.zeros(len(texts), np.int32),
         }
         for row, text in enumerate(texts):
+            if stated and not stated[row]:
+                continue
             plan = parse_plan(text)
-            actions = flatten(plan)[:window]
-            legs = [leg for leg, steps in enumerate(plan) for _ in steps][:window]
+            actions = actions_of(plan)[:window]
+            legs = [leg for leg, steps in enumerate(legs_of(plan)) for _ in steps][:window]
+            clauses = [number for number, clause in enumerate(plan) for leg in clause.legs for _ in leg][:window]
             self._columns["_action"][row, : len(actions)] = actions
             self._columns["_segment"][row, : len(legs)] = legs
+            self._columns["_clause"][row, : len(clauses)] = clauses
             self._columns["_length"][row] = len(actions)
 
     def rows(self, index: np.ndarray, name: str) -> dict[str, np.ndarray]:

@@ -8,9 +8,11 @@ import grain
 import numpy as np
 
 from hjepa_gfn.data.directory import check_corpus
-from hjepa_gfn.data.episodes import PlanCorpus
+from hjepa_gfn.data.episodes import PlanCorpus, config_of
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary.traces import VIEW_SHAPE
+
+_TEXTS = ("level", "mission", "situation", "final")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,25 +24,34 @@ class EpisodeStore:
         direction: int32[S].
         action: int32[S]; 0 where no action follows a percept.
         segment: int32[S], leg indices; 0 where no action follows a percept.
+        clause: int32[S], which clause of the plan an action serves; 0 where no action follows a percept.
         offset: int64[N], index of each episode's first percept.
         steps: int64[N], T_i.
-        mission, situation, final: N strings each.
-        drafts, critiques: N lists of strings, one string a draft.
+        level, mission, situation, final: N strings each.
+        drafts, critiques, principles: N lists of strings, one string a draft (none: the first version was the final one).
+        disciplines: N lists of strings: whose review each accepted refinement was, in order.
         seed: int64[N], the episodes' seeds.
+        converged: bool[N]; robust: int32[N], 1, 0 or -1 (not tried).
     """
 
     view: np.ndarray
     direction: np.ndarray
     action: np.ndarray
     segment: np.ndarray
+    clause: np.ndarray
     offset: np.ndarray
     steps: np.ndarray
+    level: list[str]
     mission: list[str]
     situation: list[str]
     final: list[str]
     drafts: list[list[str]]
     critiques: list[list[str]]
+    principles: list[list[str]]
+    disciplines: list[list[str]]
     seed: np.ndarray
+    converged: np.ndarray
+    robust: np.ndarray
 
     def __len__(self) -> int:
         """Number of episodes."""
@@ -62,8 +73,8 @@ def load_episodes(data_dir: str | os.PathLike, split: str) -> EpisodeStore:
     Raises:
         UserError: missing, half-written or damaged directory, or unknown split.
     """
-    check_corpus(data_dir)
-    builder = PlanCorpus(data_dir=os.fspath(data_dir))
+    info = check_corpus(data_dir)
+    builder = PlanCorpus(config=config_of(info.family), data_dir=os.fspath(data_dir))
     if split not in builder.info.splits:
         raise UserError(f"{data_dir} has no split {split!r}: expected one of {', '.join(builder.info.splits)}")
     episodes = grain.MapDataset.source(builder.as_data_source(split)).map(_decode)
@@ -73,11 +84,13 @@ def load_episodes(data_dir: str | os.PathLike, split: str) -> EpisodeStore:
             columns.setdefault(name, []).append(value)
     frames = np.array([len(view) for view in columns["view"]])
     return EpisodeStore(
-        **{name: np.concatenate(columns[name]) for name in ("view", "direction", "action", "segment")},
-        **{name: columns[name] for name in ("mission", "situation", "final", "drafts", "critiques")},
+        **{name: np.concatenate(columns[name]) for name in ("view", "direction", "action", "segment", "clause")},
+        **{name: columns[name] for name in (*_TEXTS, "drafts", "critiques", "principles", "disciplines")},
         offset=np.cumsum(frames) - frames,
         steps=frames - 1,
         seed=np.array(columns["seed"], np.int64),
+        converged=np.array(columns["converged"], bool),
+        robust=np.array(columns["robust"], np.int32),
     )
 
 
@@ -86,10 +99,23 @@ def _decode(example: dict) -> dict:
     return {
         "view": np.stack([step["observation"]["view"] for step in steps]).reshape(-1, *VIEW_SHAPE),
         "direction": np.array([step["observation"]["direction"] for step in steps], np.int32),
-        "action": np.array([0 if step["is_last"] else step["action"] for step in steps], np.int32),
-        "segment": np.array([0 if step["is_last"] else step["segment"] for step in steps], np.int32),
-        **{name: example[name].decode() for name in ("mission", "situation", "final")},
-        "drafts": [text.decode() for text in example["drafts"]["text"]],
-        "critiques": [text.decode() for text in example["drafts"]["critique"]],
-        "seed": example["seed"],
+        **{
+            name: np.array([0 if step["is_last"] else step[name] for step in steps], np.int32)
+            for name in ("action", "segment", "clause")
+        },
+        **{name: example[name].decode() for name in _TEXTS},
+        "drafts": _strings(example["drafts"]["text"]),
+        "critiques": _strings(example["drafts"]["critique"]),
+        "principles": _strings(example["drafts"]["principle"]),
+        "disciplines": _refined_by(example["versions"]),
+        **{name: example[name] for name in ("seed", "converged", "robust")},
     }
+
+
+def _refined_by(versions: dict) -> list[str]:
+    accepted = zip(versions["discipline"], versions["accepted"], versions["sweep"])
+    return [discipline.decode() for discipline, taken, sweep in accepted if taken and sweep]
+
+
+def _strings(values: list[bytes]) -> list[str]:
+    return [value.decode() for value in values]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hjepa_gfn.data.pipeline import Pipeline
+from hjepa_gfn.data.pipeline import Pipeline, batch_shapes
 from hjepa_gfn.data.tokenizer import Tokenizer, train_tokenizer
 from hjepa_gfn.models import fsq
 from hjepa_gfn.objectives import train_steps
@@ -48,8 +48,7 @@ class AgentTask:
 
     def batch(self, step: int, shard: Sequence[int] = (0,), num_shards: int = 1) -> Any:
         batch = self.pipeline.batch(step, shard, num_shards)
-        names = ("start", "random", "mission", "final", "draft", "draft_action", "draft_segment", "draft_length")
-        return {name: batch[name] for name in names}
+        return {name: batch[name] for name in batch_shapes(self.config.data)}
 
     def finish_iteration(self, state: train_steps.TrainState) -> train_steps.TrainState:
         return state.replace(step=state.step + jnp.int32(1))

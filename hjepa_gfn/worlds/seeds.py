@@ -9,13 +9,14 @@ SPLITS: dict[str, range] = {
 }
 
 
-def split_seeds(split: str, n: int, seed: int = 0) -> list[int]:
-    """The first `n` episode seeds of a split.
+def split_seeds(split: str, n: int, seed: int = 0, first: int = 0) -> list[int]:
+    """`n` episode seeds of a split, from the `first` one on.
 
     Args:
         split: "train", "validation" or "test".
         n: how many, at most the size of the split.
         seed: where in the split to begin (0: at its start); the list wraps around at the split's end.
+        first: how many seeds to leave out at the list's start.
 
     Returns:
         `n` distinct integers inside `SPLITS[split]`.
@@ -26,8 +27,9 @@ def split_seeds(split: str, n: int, seed: int = 0) -> list[int]:
     if split not in SPLITS:
         raise UserError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
     seeds = SPLITS[split]
-    if not 0 <= n <= len(seeds):
-        raise UserError(f"split {split!r} has {len(seeds)} seeds: cannot take {n}")
+    if n < 0 or first < 0 or first + n > len(seeds):
+        after = f" after the first {first}" if first else ""
+        raise UserError(f"split {split!r} has {len(seeds)} seeds: cannot take {n}{after}")
     # A stride that is coprime with both sizes, and long against usual corpora, keeps corpora of different seeds apart.
     start = seed * 100_003 % len(seeds)
-    return [seeds[(start + i) % len(seeds)] for i in range(n)]
+    return [seeds[(start + i) % len(seeds)] for i in range(first, first + n)]

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hjepa_gfn.data.pipeline import Pipeline, PipelineConfig
+from hjepa_gfn.data.pipeline import Pipeline, PipelineConfig, batch_shapes
 from hjepa_gfn.errors import UserError
-from hjepa_gfn.exemplary import parse_plan
+from hjepa_gfn.exemplary.phrases import actions_of, legs_of, parse_plan
 from tests.data import corpora
 
 WINDOW, TEXT, MISSION = 5, 48, 12  # a window that many episodes outgrow
@@ -49,6 +49,7 @@ def test_shapes_and_dtypes(pipeline):
             f"{name}/direction": ((b, w + 1), "int32"),
             f"{name}/action": ((b, w), "int32"),
             f"{name}/segment": ((b, w), "int32"),
+            f"{name}/clause": ((b, w), "int32"),
             f"{name}/length": ((b,), "int32"),
         }
     for name in ("final", "draft"):
@@ -56,9 +57,13 @@ def test_shapes_and_dtypes(pipeline):
             name: ((b, TEXT), "int32"),
             f"{name}_action": ((b, w), "int32"),
             f"{name}_segment": ((b, w), "int32"),
+            f"{name}_clause": ((b, w), "int32"),
             f"{name}_length": ((b,), "int32"),
         }
     assert shapes == expected
+    told = dict(flat(batch_shapes(PipelineConfig(batch_size=b, window=w))))
+    assert {key: (shape, np.dtype(kind).name) for key, (shape, kind) in told.items()}.items() <= expected.items()
+    assert {"start/clause", "random/clause", "draft_clause", "draft_segment"} <= told.keys()
 
 
 def test_batches_depend_on_seed_and_step_only(pipeline):
@@ -110,13 +115,14 @@ def test_windows_are_pieces_of_their_episodes(pipeline):
 
 def holds(store, window, start, n, left):
     """Whether a window is what the store holds from `start` on, and zero after its end."""
-    beyond = [window[key][n + extra :] for key, extra in dict(view=1, direction=1, action=0, segment=0).items()]
+    beyond = [window[key][n + extra :] for key, extra in dict(view=1, direction=1, action=0, segment=0, clause=0).items()]
     return (
         n == min(WINDOW, left)
         and (window["view"][: n + 1] == store.view[start : start + n + 1]).all()
         and (window["direction"][: n + 1] == store.direction[start : start + n + 1]).all()
         and (window["action"][:n] == store.action[start : start + n]).all()
         and (window["segment"][:n] == store.segment[start : start + n] - store.segment[start]).all()
+        and (window["clause"][:n] == store.clause[start : start + n] - store.clause[start]).all()
         and not any(values.any() for values in beyond)
     )
 
@@ -139,15 +145,19 @@ def test_texts_and_their_plans(pipeline):
         for row, episode in enumerate(batch["index"]):
             assert tokenizer.decode_text(batch["mission"][row]) == store.mission[episode]
             drafts = store.drafts[episode]
-            for name, texts in (("final", [store.final[episode]]), ("draft", drafts)):
+            for name, texts in (("final", [store.final[episode]]), ("draft", drafts or [store.final[episode]])):
                 decoded = tokenizer.decode_text(batch[name][row])
                 text = next(text for text in texts if text.startswith(decoded))
-                legs = [leg for leg, actions in enumerate(parse_plan(text)) for _ in actions][:WINDOW]
-                actions = [action for leg in parse_plan(text) for action in leg][:WINDOW]
+                plan = parse_plan(text) if name == "final" or drafts else []
+                legs = [leg for leg, actions in enumerate(legs_of(plan)) for _ in actions][:WINDOW]
+                clauses = [i for i, clause in enumerate(plan) for leg in clause.legs for _ in leg][:WINDOW]
+                actions = actions_of(plan)[:WINDOW]
                 n = len(actions)
                 assert batch[f"{name}_length"][row] == n
                 assert batch[f"{name}_action"][row].tolist() == actions + [0] * (WINDOW - n)
                 assert batch[f"{name}_segment"][row].tolist() == legs + [0] * (WINDOW - n)
+                assert batch[f"{name}_clause"][row].tolist() == clauses + [0] * (WINDOW - n)
+    assert [] in store.drafts and any(len(drafts) > 1 for drafts in store.drafts)
 
 
 def test_all_drafts_are_drawn(pipeline):
@@ -156,7 +166,7 @@ def test_all_drafts_are_drawn(pipeline):
         batch = pipeline.batch(step)
         for episode, draft in zip(batch["index"], batch["draft"]):
             seen[int(episode)].add(draft.tobytes())
-    counts = np.array([len(episode) for episode in pipeline.store.drafts])
+    counts = np.array([max(len(episode), 1) for episode in pipeline.store.drafts])
     assert np.mean([len(seen[i]) == count for i, count in enumerate(counts)]) > 0.95
 
 
@@ -164,7 +174,7 @@ def test_final_text_and_trajectory_agree(pipeline):
     batch = pipeline.batch(0)
     executed = batch["start"]["length"] > 0
     assert executed.any()
-    for key in ("action", "segment", "length"):
+    for key in ("action", "segment", "clause", "length"):
         np.testing.assert_array_equal(batch[f"final_{key}"][executed], batch["start"][key][executed])
 
 
@@ -178,7 +188,8 @@ def test_epoch_is_in_order_and_masks_what_fills_it_up():
     tokenizer = corpora.shared_tokenizer()
     for batch in batches:
         for episode, draft in zip(batch["index"], batch["draft"]):
-            assert pipeline.store.drafts[episode][0].startswith(tokenizer.decode_text(draft))
+            first = (pipeline.store.drafts[episode] or [pipeline.store.final[episode]])[0]
+            assert first.startswith(tokenizer.decode_text(draft))
     for first, second in zip(batches, pipeline.epoch()):
         assert_same(first, second)
 
@@ -189,7 +200,7 @@ def test_batches_larger_than_the_split_work():
 
 
 def test_truncation_is_counted():
-    assert make().truncated <= 2
+    assert make(text_length=128).truncated == 0
     assert make(text_length=10).truncated > 60
 
 

@@ -48,14 +48,6 @@ def test_special_tokens_cannot_be_written():
     assert not set(ids) & {PAD, BOS, EOS, UNK}
 
 
-def test_corpus_texts_are_short_in_tokens():
-    tokenizer = corpora.shared_tokenizer()
-    store = load_episodes(corpora.shared(), "validation")
-    lengths = [len(tokenizer.tokens(text)) for text in store.texts()]
-    assert max(len(tokenizer.tokens(mission)) for mission in store.mission) <= 10
-    assert np.mean(np.array(lengths) <= 46) > 0.98
-
-
 def test_training_again_gives_the_same_tokenizer():
     texts = list(load_episodes(corpora.shared(), "train").texts())
     assert train_tokenizer(texts, 512).to_json() == corpora.shared_tokenizer().to_json()

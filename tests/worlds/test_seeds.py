@@ -31,3 +31,12 @@ def test_other_seed_gives_other_episodes():
 def test_bad_requests_are_refused(arguments):
     with pytest.raises(UserError, match=arguments[0]):
         split_seeds(*arguments)
+
+
+@pytest.mark.parametrize("seed", [0, 9])
+def test_pieces_add_up_to_the_list(seed):
+    whole = split_seeds("validation", 100_000, seed)
+    assert split_seeds("validation", 7, seed, first=3) == whole[3:10]
+    assert split_seeds("validation", 5, seed, first=99_995) == whole[99_995:]
+    with pytest.raises(UserError, match="cannot take 6 after the first 99995"):
+        split_seeds("validation", 6, seed, first=99_995)
