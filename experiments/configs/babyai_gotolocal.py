@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
         step_levels=(5, 5, 5), leg_levels=(5, 5, 3), macro_levels=(5, 5, 5, 5),  # FSQ grids
         width=64, heads=4, mlp=128, layers=2, context_layers=2, queries=4,
         max_legs=4, max_steps=5,
-        compute=dict(dtype="float32", remat="none"),  # of the trunk; see models.layers.Compute
+        compute=dict(dtype="float32", remat="none", attention="xla"),  # of the trunk; see models.layers.Compute
     ))
     c.jepa = ConfigDict(dict(
         horizon=4,

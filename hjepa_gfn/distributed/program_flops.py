@@ -14,13 +14,15 @@ def program_flops(fn: Callable[..., Any], *args: Any) -> int:
     """FLOPs (2 a multiply-add) of all matrix products in `fn(*args)`; args may be `ShapeDtypeStruct`s.
 
     A scan counts as often as it is long; a loop that may end early as often as it can at most: the largest constant that its
-    condition compares with. Branches of a conditional count as the dearest of them. Elementwise work counts nothing.
+    condition compares with. Branches of a conditional count as the dearest of them. Elementwise work counts nothing. Kernels
+    count as often as their grid has cells, blocks that a mask would let them skip included; what each device does by itself
+    (`shard_map`), as often as there are devices.
     """
     return count_flops(jax.make_jaxpr(fn)(*args).jaxpr)
 
 
 def count_flops(jaxpr: Any, once: bool = False) -> int:
-    """`program_flops` of a jaxpr; `once` counts the bodies of loops a single time, as compilers do."""
+    """`program_flops` of a jaxpr; `once` counts as compilers do: the bodies of loops a single time, and kernels not at all."""
     total = 0
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "dot_general":
@@ -31,6 +33,11 @@ def count_flops(jaxpr: Any, once: bool = False) -> int:
             total += (1 if once else loop_bound(eqn)) * count_flops(eqn.params["body_jaxpr"].jaxpr, once)
         elif eqn.primitive.name == "cond":
             total += max(count_flops(branch.jaxpr, once) for branch in eqn.params["branches"])
+        elif eqn.primitive.name == "pallas_call":
+            total += 0 if once else math.prod(eqn.params["grid_mapping"].grid) * count_flops(eqn.params["jaxpr"], once)
+        elif eqn.primitive.name == "shard_map":
+            devices = math.prod(eqn.params["mesh"].shape[axis] for axis in eqn.params["newly_manual_axes"])
+            total += devices * count_flops(eqn.params["jaxpr"], once)
         else:
             inner = jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr)
             total += sum(count_flops(getattr(j, "jaxpr", j), once) for j in inner if _is_jaxpr(j))

@@ -176,6 +176,32 @@ def constrain(x: jax.Array, logical_axes: Sequence[str | None]) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
 
 
+def per_device(fn: Callable[..., jax.Array], axes: Sequence[Sequence[str | None]]) -> Callable[..., jax.Array]:
+    """`fn` of arrays with these logical axes, as each device runs it on its own shards: for kernels, which the partitioner
+    cannot divide. The result has the axes of the first argument. Outside `use_mesh`: `fn` itself.
+
+    Raises (when called):
+      UserError: see `ShardingRules.spec`.
+    """
+    layout = _layout.value
+    if layout is None:
+        return fn
+    mesh, rules = layout
+
+    def call(*args: jax.Array) -> jax.Array:
+        specs = tuple(rules.spec(names, x.shape, mesh, "an activation") for names, x in zip(axes, args, strict=True))
+        # check_vma: Pallas kernels do not say over which axes their results vary
+        return jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=specs[0], check_vma=False)(*args)
+
+    return call
+
+
+def platform() -> str:
+    """What programs are traced for: the platform of the mesh in use ("tpu" also where it is only described), or JAX's own."""
+    layout = _layout.value
+    return layout[0].devices.flat[0].platform if layout else jax.default_backend()
+
+
 def gather_for_sampling(params: Any, axes: Any, dtype: str) -> Any:
     """The copy of parameters that `sampling="gathered"` asks for; None where the rules ask for none (or outside `use_mesh`).
 

@@ -25,9 +25,10 @@ class Compute:
 
     dtype: str = "float32"   # of activations and weights within the trunk: "float32" or "bfloat16"
     remat: str = "none"      # what the backward pass computes again: "none", or a policy of `REMAT`
+    attention: str = "xla"   # of whole texts: "xla", or "splash", a TPU kernel (`models.attention`); all other is XLA's
 
     def __post_init__(self) -> None:
-        choices = {"dtype": ("float32", "bfloat16"), "remat": ("none", *REMAT)}
+        choices = {"dtype": ("float32", "bfloat16"), "remat": ("none", *REMAT), "attention": ("xla", "splash")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UserError(f"model.compute.{name}={getattr(self, name)!r}: must be one of {', '.join(allowed)}")
@@ -180,12 +181,11 @@ class Block(nn.Module):
 
     def attend(self, x: jnp.ndarray, sources: Sequence[Source | Keys]) -> jnp.ndarray:
         """The block where all that x [B, T, L, D] attends to is given, its own keys among it."""
-        q = self._split(self.q(self.norm_attention(x))) * (self.width // self.heads) ** -0.5
+        q = self._queries(x)
         logits, values = [], []
         for s in sources:
-            kv = s.kv if isinstance(s, Keys) else self.keys(s.name, s.features)
             # per head, its keys and then its values: splitting them moves nothing between devices that share the heads
-            k, v = jnp.split(self._split(kv), 2, -1)
+            k, v = jnp.split(self._split(self._kv(s)), 2, -1)
             shape = "btmhk" if k.ndim == 5 else "bmhk"
             found = jnp.einsum(f"btlhk,{shape}->bthlm", q, k, preferred_element_type=jnp.float32)
             logits.append(found + s.bias)
@@ -198,6 +198,39 @@ class Block(nn.Module):
             jnp.einsum(f"bthlm,{shape}->btlhk", weights[..., a:b], v)
             for (shape, v), a, b in zip(values, edges[:-1], edges[1:], strict=True)
         )
+        return self._onward(x, mixed)
+
+    def whole_text(self, x: jnp.ndarray, own: jnp.ndarray | None, others: Sequence[Source | Keys]) -> jnp.ndarray:
+        """The block where no bias differs by head or word, for texts x [B, T, L, D]: with the kernel, where so configured.
+
+        own: the bias [B, 1 or T, 1, 1, L] of the text's own words; None: each sees itself and those before it. The others'
+        biases are [B, 1 or T, 1, 1, M].
+        """
+        keys, (batch, steps, words) = self.keys_of_self(x), x.shape[:3]
+        if self.compute.attention == "xla":
+            bias = masked(jnp.tril(jnp.ones((words, words), bool))) if own is None else own
+            return self.attend(x, [Keys(keys, bias), *others])
+        from hjepa_gfn.models.attention import splash  # importing Pallas takes a while
+
+        sources = [Keys(keys, masked(jnp.ones((1, 1, 1, 1, words), bool)) if own is None else own), *others]
+        kv, seen = [], []
+        for s in sources:
+            found = self._split(self._kv(s))
+            if found.ndim == 4:  # a source of the row: the kernel wants it once for each of its texts
+                found = jnp.broadcast_to(found[:, None], (batch, steps, *found.shape[1:]))
+            kv.append(found)
+            seen.append(jnp.broadcast_to(s.bias[:, :, 0, 0] > NEG / 2, (batch, steps, s.bias.shape[-1])))
+        mixed = splash(self._queries(x), jnp.concatenate(kv, 2), jnp.concatenate(seen, -1), causal=own is None)
+        return self._onward(x, mixed)
+
+    def _queries(self, x: jnp.ndarray) -> jnp.ndarray:
+        return self._split(self.q(self.norm_attention(x))) * (self.width // self.heads) ** -0.5
+
+    def _kv(self, source: Source | Keys) -> jnp.ndarray:
+        return source.kv if isinstance(source, Keys) else self.keys(source.name, source.features)
+
+    def _onward(self, x: jnp.ndarray, mixed: jnp.ndarray) -> jnp.ndarray:
+        """What follows attention."""
         x = x + self.out(mixed.reshape(x.shape))
         x = x + self.down(nn.gelu(self.up(self.norm_mlp(x))))
         return rowwise(x)

@@ -86,7 +86,8 @@ class Layer(nn.Module):
             return y, (kept, None)
         told = self.plan_block.keys("text", y[:, 0])
         rows = y.shape[0]
-        return self.text_block(y, bias, [Source("context", context[:rows], context_bias[:rows])]), (kept, told)
+        y = self.text_block.whole_text(y, bias, [Source("context", context[:rows], context_bias[:rows])])
+        return y, (kept, told)
 
     def plan(self, x: jnp.ndarray, kv: tuple[jnp.ndarray, jnp.ndarray | None], seen: tuple) -> tuple:
         """x attends to itself (bias [B, T, H, N, N]) and to this layer's part `kv` of the memory."""
@@ -102,8 +103,8 @@ class Layer(nn.Module):
 
     def explain(self, carry: tuple[jnp.ndarray, jnp.ndarray], _: None, seen: tuple) -> tuple:
         """A whole text y [B, T, X, D], each word seeing those before it; beside the plan x that it speaks of."""
-        (x, y), (context, plan_bias, plan_seen, causal) = carry, _sourced(seen)
-        y = self.text_block(y, causal, [context, Source("plan", x, plan_seen)])
+        (x, y), (context, plan_bias, plan_seen) = carry, _sourced(seen)
+        y = self.text_block.whole_text(y, None, [context, Source("plan", x, plan_seen)])
         return (self.plan_block(x, plan_bias, [context]), y), None
 
     def prepare(self, x: jnp.ndarray, _: None, seen: tuple) -> tuple:
@@ -195,11 +196,9 @@ class SharedEncoder(nn.Module):
 
     def explain(self, plan: Plan, context: jnp.ndarray, context_mask: jnp.ndarray, text: jnp.ndarray) -> jnp.ndarray:
         """Features [B, T, X, D] of text int32 [B, T, X] at each word, seeing the words before it, context and plan."""
-        length = text.shape[-1]
-        causal = masked(jnp.tril(jnp.ones((length, length), bool)))
         x, relations, valid = self._plan(plan)
         carry = (x, self._text(text))
-        (_, y), _ = self.stack.explain(carry, None, (*self._context(context, context_mask), relations, valid, causal))
+        (_, y), _ = self.stack.explain(carry, None, (*self._context(context, context_mask), relations, valid))
         return self.text_norm(y)
 
     def prepare(self, plan: Plan, context: jnp.ndarray, context_mask: jnp.ndarray, length: int) -> Draft:

@@ -3,12 +3,13 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental import pallas as pl
 from jax.sharding import NamedSharding, PartitionSpec
 
 from hjepa_gfn.distributed import make_mesh
 from hjepa_gfn.distributed.compiled_text import collectives, compiled_flops, moved_by_axes
 from hjepa_gfn.distributed.mesh import AXES
-from hjepa_gfn.distributed.program_flops import program_flops
+from hjepa_gfn.distributed.program_flops import count_flops, program_flops
 
 X, W = jax.ShapeDtypeStruct((4, 8), jnp.float32), jax.ShapeDtypeStruct((8, 8), jnp.float32)
 ONE = 2 * 4 * 8 * 8
@@ -30,6 +31,20 @@ def early(x, w):
 def test_matmuls_are_counted_as_often_as_they_run(fn, count):
     # a gradient with respect to the weights alone takes two products: forward, and one of the two backward
     assert program_flops(fn, X, W) == count * ONE
+
+
+def test_a_kernel_counts_once_a_cell_of_its_grid_and_a_device_as_often_as_there_are():
+    def kernel(x, w, y):
+        y[...] = x[...] @ w[...]
+
+    def call(x, w):
+        return pl.pallas_call(kernel, grid=(3,), out_shape=jax.ShapeDtypeStruct((4, 8), jnp.float32), interpret=True)(x, w)
+
+    spread = jax.shard_map(
+        call, mesh=make_mesh(fsdp=8), in_specs=PartitionSpec(), out_specs=PartitionSpec(), check_vma=False)
+    assert program_flops(call, X, W) == 3 * ONE and program_flops(spread, X, W) == 24 * ONE
+    compilers = count_flops(jax.make_jaxpr(call)(X, W).jaxpr, once=True)
+    assert compilers == 0, "compilers do not look into kernels"
 
 
 @pytest.mark.parametrize(("fn", "count"), [(lambda x, w: x @ w, 1), (scanned, 5), (early, 7)])
