@@ -96,12 +96,8 @@ class State:
         item = self.at.get(cell)
         return cell not in self.layout.walls and (item is None or self.door.get(item) == OPEN)
 
-    def key(self) -> tuple:
-        """Equal for two states exactly where the world, the agent and the progress of the mission are equal."""
-        return (self.pos, self.heading, *self.world_key(), self.memory.key())
-
     def world_key(self) -> tuple:
-        """The part of `key` that only handling things can change."""
+        """Equal where items, doors and what is carried are equal: what only handling things can change."""
         return self.carrying, frozenset(self.at.items()), tuple(self.door.values())
 
     def step(self, action: int) -> Effect:
