@@ -1,0 +1,119 @@
+"""The rule-based back end: a planner with naive habits, reviewed by checkers.
+
+It never sees more than the text under review: which habits a plan owes to is found out by trying which ones lead to it.
+"""
+
+import hashlib
+from itertools import combinations
+
+from hjepa_gfn.errors import UserError
+from hjepa_gfn.exemplary.checkers import DISCIPLINES, Case, Violation, violations
+from hjepa_gfn.exemplary.phrases import actions_of, explanation_of, parse_plan, plan_in_words
+from hjepa_gfn.exemplary.protocol import Answer, Situation
+from hjepa_gfn.exemplary.rules.habits import Habit, draw_habits, see_through
+from hjepa_gfn.exemplary.rules.mind import Mind
+from hjepa_gfn.exemplary.rules.sound import sound_plan
+from hjepa_gfn.exemplary.rules.thought import text_of
+from hjepa_gfn.exemplary.textbooks import Textbook
+from hjepa_gfn.exemplary.toolbox import Toolbox
+from hjepa_gfn.exemplary.words import approval, critique
+
+VERSION = "1"
+
+
+class RuleBackend:
+    """Answers by rules; implements `protocol.Backend`. An answer depends on the seed and the question only."""
+
+    def __init__(self, seed: int = 0):
+        """`seed`: of naive habits and wording."""
+        self.name, self.seed = f"rules-{VERSION}", int(seed)
+        self._mind: Mind | None = None  # of the situation asked about last
+        self._habits: tuple[Habit, ...] = ()
+
+    def draft(self, situation: Situation, textbooks: tuple[Textbook, ...], toolbox: Toolbox) -> Answer:
+        """A naive plan: the planner's, seen through habits of several disciplines."""
+        sha = self._sha("draft", "".join(book.sha for book in textbooks), situation, "")
+        toolbox.use("bot")
+        if (mind := self._think(toolbox)) is None:
+            return Answer("keep", prompt_sha=sha, tool_calls=toolbox.take_calls(), failure="the planner finds no way")
+        text = mind.write(see_through(mind, self._habits))
+        return Answer("propose", text, prompt_sha=sha, tool_calls=toolbox.take_calls())
+
+    def review(self, situation: Situation, textbook: Textbook, text: str, toolbox: Toolbox) -> Answer:
+        """Runs the checkers of a textbook's principles; where one objects, mends what this discipline objects to."""
+        sha = self._sha("review", textbook.sha, situation, text)
+        try:
+            plan = parse_plan(text)
+        except UserError as error:
+            return Answer("keep", prompt_sha=sha, tool_calls=toolbox.take_calls(), failure=str(error))
+        toolbox.use("roll_forward", plan=plan_in_words(plan))
+        principles = tuple(principle.id for principle in textbook.principles)
+        case = Case(situation, plan, explanation_of(text), toolbox.rollout(actions_of(plan)))
+        found = violations(case, principles)
+        better = self._mended(case, principles, found, textbook.discipline, toolbox) if found else None
+        ids = tuple(dict.fromkeys(violation.principle for violation in found))
+        words = critique(found, better is None, self._pick(situation, text)) if found else approval(
+            case, textbook.discipline, self._pick(situation, text)
+        )
+        verdict = "keep" if better is None else "refine"
+        return Answer(verdict, better or "", words, ids, sha, toolbox.take_calls())
+
+    def explain_otherwise(self, situation: Situation, text: str, toolbox: Toolbox) -> Answer:
+        """The same plan, explained anew from what its actions rest on."""
+        sha = self._sha("explain", "", situation, text)
+        mind = self._think(toolbox)
+        if mind is None:
+            return Answer("keep", prompt_sha=sha, tool_calls=toolbox.take_calls(), failure="the planner finds no way")
+        plan = parse_plan(text)
+        others = [text_of(plan, mind.belief, mind.rng("otherwise", i, plan)) for i in range(4)]
+        statement = plan_in_words(plan)
+        other = next((o for o in others if explanation_of(o) != explanation_of(text)), others[0])
+        return Answer("propose", f"{statement} {explanation_of(other)}", prompt_sha=sha, tool_calls=toolbox.take_calls())
+
+    def _think(self, toolbox: Toolbox) -> Mind | None:
+        if self._mind is None or self._mind.toolbox is not toolbox:
+            sound = sound_plan(toolbox)
+            self._mind = Mind(self.seed, toolbox, sound) if sound else None
+            self._habits = draw_habits(self._mind) if sound else ()
+        return self._mind
+
+    def _mended(
+        self, case: Case, principles: tuple[str, ...], found: list[Violation], discipline: str, toolbox: Toolbox
+    ) -> str | None:
+        """A text with fewer violations of these principles; None: the rest is for other disciplines to mend."""
+        mind = self._think(toolbox)
+        if mind is None:
+            return None
+        habits = self._recognise(mind, case)
+        if habits is None:  # somebody else's plan: there is nothing to let go of, so think anew
+            return mind.write(mind.sound.thought)
+        own = tuple(habit for habit in habits if habit.discipline == discipline)
+        others = tuple(habit for habit in habits if habit.discipline != discipline)
+        if own:
+            return mind.write(see_through(mind, others))
+        if any(violations(case, DISCIPLINES[habit.discipline]) for habit in others):
+            return None
+        fewer = [tuple(h for h in others if h is not habit) for habit in others]
+        thoughts = [see_through(mind, kept) for kept in fewer] or [mind.sound.thought]
+        best = min(thoughts, key=lambda thought: len(violations(mind.case(thought), principles)))
+        text = mind.write(best)
+        return text if len(violations(mind.case(best), principles)) < len(found) else mind.write(mind.sound.thought)
+
+    def _recognise(self, mind: Mind, case: Case) -> tuple[Habit, ...] | None:
+        """The habits that lead to a plan with its explanation's beliefs; the fewest, if several do."""
+        claims = set(case.claims)
+        alike: list[tuple[bool, tuple[Habit, ...]]] = []
+        for n in range(len(self._habits) + 1):
+            for habits in combinations(self._habits, n):
+                thought = see_through(mind, habits)
+                if thought.actions == case.rollout.actions and mind.plan(thought) == case.plan:
+                    alike.append((not claims & set(mind.case(thought).claims), habits))
+        return min(alike, key=lambda found: (found[0], len(found[1])))[1] if alike else None
+
+    def _sha(self, kind: str, textbook_sha: str, situation: Situation, text: str) -> str:
+        words = (self.name, kind, textbook_sha, situation.id, situation.text, str(self.seed), text)
+        return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+
+    def _pick(self, situation: Situation, text: str) -> int:
+        return int(self._sha("words", "", situation, text)[:8], 16)
+
