@@ -100,15 +100,16 @@ class RuleBackend:
         return text if len(violations(mind.case(best), principles)) < len(found) else mind.write(mind.sound.thought)
 
     def _recognise(self, mind: Mind, case: Case) -> tuple[Habit, ...] | None:
-        """The habits that lead to a plan with its explanation's beliefs; the fewest, if several do."""
-        claims = set(case.claims)
-        alike: list[tuple[bool, tuple[Habit, ...]]] = []
+        """The habits that lead to a plan, as many as can be behind it: what one hides is there still when it is gone."""
+        claims, alike = set(case.claims), []
         for n in range(len(self._habits) + 1):
             for habits in combinations(self._habits, n):
                 thought = see_through(mind, habits)
                 if thought.actions == case.rollout.actions and mind.plan(thought) == case.plan:
-                    alike.append((not claims & set(mind.case(thought).claims), habits))
-        return min(alike, key=lambda found: (found[0], len(found[1])))[1] if alike else None
+                    if not habits:
+                        return ()
+                    alike.append((bool(claims & set(mind.case(thought).claims)), habits))
+        return max(alike, key=lambda found: (found[0], len(found[1])))[1] if alike else None
 
     def _sha(self, kind: str, textbook_sha: str, situation: Situation, text: str) -> str:
         words = (self.name, kind, textbook_sha, situation.id, situation.text, str(self.seed), text)
