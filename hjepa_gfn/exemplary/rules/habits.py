@@ -59,8 +59,11 @@ def _is_objected_to(mind: Mind, habit: Habit) -> bool:
 
 
 def see_through(mind: Mind, habits: tuple[Habit, ...]) -> Thought:
-    """The sound thought as seen through habits."""
-    thought = mind.sound.thought
-    for habit in reversed(habits):
-        thought = habit.function(mind, thought, mind.rng("habit", habit.name)) or thought
-    return thought
+    """The sound thought as seen through habits; what each subset of them leads to is worked out once."""
+    if not habits:
+        return mind.sound.thought
+    key = tuple(habit.name for habit in habits)
+    if key not in mind.seen_through:
+        thought = see_through(mind, habits[1:])
+        mind.seen_through[key] = habits[0].function(mind, thought, mind.rng("habit", key[0])) or thought
+    return mind.seen_through[key]

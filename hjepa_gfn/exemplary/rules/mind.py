@@ -22,6 +22,8 @@ class Mind:
         """`seed`: of naive habits and wording."""
         self.seed, self.toolbox, self.sound = seed, toolbox, sound
         self.situation = toolbox.situation
+        self.seen_through: dict[tuple[str, ...], Thought] = {}
+        self._plans: dict[tuple, Plan] = {}
         self.view = self.situation.view
         self.things: list[Thing] = things_in_view(self.view)
         self.targets: list[Description] = mission_targets(self.situation.mission) or [Description("", "")]
@@ -47,7 +49,9 @@ class Mind:
 
     def plan(self, thought: Thought) -> Plan:
         """A thought's plan."""
-        return plan_of_thought(thought, self.toolbox.rollout)[0]
+        if thought not in self._plans:
+            self._plans[thought] = plan_of_thought(thought, self.toolbox.rollout)[0]
+        return self._plans[thought]
 
     def write(self, thought: Thought) -> str:
         """A thought in words. The wording depends on the plan, not on how it was arrived at."""
