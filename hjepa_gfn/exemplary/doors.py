@@ -51,8 +51,12 @@ def shut_behind(rollout: Rollout, item: int) -> Shutting | None:
         after += 1
     dropped = rollout.actions[start:after]
     onward = sum(1 if action == RIGHT else -1 for action in dropped)
-    shutting = Shutting(start, dropped, (*turns(around), TOGGLE, *turns(onward - around)))
-    return shutting if roll(rollout.start, shutting.apply(rollout.actions)).success else None
+    for way in (turns(around), tuple(LEFT + RIGHT - turn for turn in turns(around))):
+        shutting = Shutting(start, dropped, (*way, TOGGLE, *turns(onward - around)))
+        changed = roll(rollout.start, shutting.apply(rollout.actions))
+        if changed.success and changed.final.door[item] != OPEN:  # turning may fulfil the mission before the door is shut
+            return shutting
+    return None
 
 
 def _front(pose: tuple[int, int, int]) -> tuple[int, int]:
