@@ -70,9 +70,8 @@ class ExemplaryActor:
             return None, None
         plan = parse_plan(result.text)
         rollout = toolbox.rollout(actions_of(plan))
-        trace = Trace(
-            situation, split, family, result.entries, result.converged, result.robust, rollout.success, trajectory_of(plan, rollout)
-        )
+        moves = trajectory_of(plan, rollout)
+        trace = Trace(situation, split, family, result.entries, result.converged, result.robust, rollout.success, moves)
         return trace, rollout
 
 

@@ -15,7 +15,7 @@ from minigrid.utils.baby_ai_bot import BabyAIBot, DisappearedBoxError, Subgoal
 
 from hjepa_gfn.exemplary.percepts import look, set_code, world_codes
 from hjepa_gfn.exemplary.rollout import Rollout, roll
-from hjepa_gfn.exemplary.simulation import State, code_of, read_state
+from hjepa_gfn.exemplary.simulation import code_of, read_state
 from hjepa_gfn.worlds.babyai import DONE, reset_env
 
 MAX_PUSHES_PER_REPLAN = 200  # BabyAIBot pushes subgoals for ever on some levels; sound re-plans push under 30

@@ -5,7 +5,7 @@ from hjepa_gfn.worlds.language import COLOUR_WORDS
 
 FACTS = {
     "door": "a door is open, closed or locked; only an open one can be walked and seen through; toggle opens and closes it.",
-    "locked door": "a locked door opens by toggle while you carry the key of its colour; after that it can be closed, not locked.",
+    "locked door": "a locked door opens by toggle while you carry the key of its colour; it can be closed again, not locked.",
     "key": "a key opens the locked door of its colour; it can be picked up, carried and dropped; you cannot walk over it.",
     "ball": "a ball can be picked up, carried and dropped; it does nothing else; you cannot walk over it.",
     "box": "a box can be picked up, carried and dropped; toggle opens it: the box is gone and what was in it lies there.",

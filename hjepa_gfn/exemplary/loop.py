@@ -131,8 +131,8 @@ def _is_robust(
     robust = True
     for book in textbooks:
         review = backend.review(situation, book, answer.text, toolbox)
-        stands = not review.failure and (review.verdict != "refine" or (not _unreadable(review) and parse_plan(review.text) == plan))
-        robust &= stands
+        kept = review.verdict != "refine" or (not _unreadable(review) and parse_plan(review.text) == plan)
+        robust &= kept and not review.failure
         record.add(review, sweep, book, False, "converse check")
     return robust
 

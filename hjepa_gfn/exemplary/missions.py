@@ -157,9 +157,8 @@ def read_mission(env: MiniGridEnv, numbers: dict[int, int]) -> Mission:
         kind = _KINDS[type(instr)]
         things = instr.desc_move if kind == "put" else instr.desc
         beside = instr.desc_fixed.obj_set if kind == "put" else ()
-        parts.append(
-            Part(len(parts), kind, "", _numbers(things.obj_set, numbers), _numbers(beside, numbers), bool(getattr(instr, "strict", 0)))
-        )
+        strict = bool(getattr(instr, "strict", False))
+        parts.append(Part(len(parts), kind, "", _numbers(things.obj_set, numbers), _numbers(beside, numbers), strict))
         return parts[-1]
 
     tree = read(env.instrs)

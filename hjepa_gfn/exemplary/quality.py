@@ -61,7 +61,8 @@ def quality(traces: Iterable[Trace]) -> dict[str, Any]:
             row = exempt.setdefault(exemption.principle, {"count": 0, "example": f"{trace.situation.id}: {exemption.reason}"})
             row["count"] += 1
     tried = [trace.robust for trace in traces if trace.robust is not None]
-    texts = [[version.text for trace in traces for version in trace.versions if version.kind == kind] for kind in ("draft", "final")]
+    versions = [version for trace in traces for version in trace.versions]
+    texts = [[version.text for version in versions if version.kind == kind] for kind in ("draft", "final")]
     return {
         "traces": len(traces),
         "converged": float(np.mean([trace.converged for trace in traces])),
@@ -83,7 +84,8 @@ def quality(traces: Iterable[Trace]) -> dict[str, Any]:
 def diversity(texts: list[str]) -> dict[str, float]:
     """Texts, distinct texts, vocabulary, and the share of distinct ones among all n-grams, n = 1, 2, 3."""
     words = [text.split() for text in texts]
-    found: dict[str, float] = {"texts": len(texts), "distinct": len(set(texts)), "vocabulary": len({w for t in words for w in t})}
+    vocabulary = {word for text in words for word in text}
+    found: dict[str, float] = {"texts": len(texts), "distinct": len(set(texts)), "vocabulary": len(vocabulary)}
     for n in (1, 2, 3):
         grams = [tuple(text[i : i + n]) for text in words for i in range(len(text) - n + 1)]
         found[f"distinct_{n}"] = round(len(set(grams)) / max(len(grams), 1), 4)

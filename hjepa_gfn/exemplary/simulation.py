@@ -66,7 +66,9 @@ class State:
 
     __slots__ = ("layout", "pos", "heading", "carrying", "at", "door", "steps", "memory", "success", "failed")
 
-    def __init__(self, layout: Layout, pos: Cell, heading: int, at: dict[Cell, int], door: dict[int, int], carrying: int | None):
+    def __init__(
+        self, layout: Layout, pos: Cell, heading: int, at: dict[Cell, int], door: dict[int, int], carrying: int | None
+    ):
         """The state of an episode that has just begun."""
         self.layout, self.pos, self.heading, self.at, self.door, self.carrying = layout, pos, heading, at, door, carrying
         self.steps, self.success, self.failed = 0, False, False

@@ -19,7 +19,7 @@ def critique(found: list[Violation], left_to_others: bool, style: int) -> str:
     complaints = [f"{principle}: {complaint}" for principle, complaint in by_principle.items()][:MAX_COMPLAINTS]
     words = " ".join(complaints)
     if left_to_others:
-        words += (" that is for other books to mend.", " the cause lies elsewhere.", " other books have to see to it.")[style % 3]
+        words += (" that is for other books to mend.", " the cause lies elsewhere.", " other books will see to it.")[style % 3]
     return words
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from hjepa_gfn.exemplary.checkers.case import Case, Finding, Violation
 from hjepa_gfn.exemplary.claims import FIRST_STEPS, Claim
 from hjepa_gfn.exemplary.geometry import destination
-from hjepa_gfn.exemplary.legs import flatten
 from hjepa_gfn.exemplary.phrases import legs_of
 from hjepa_gfn.worlds.babyai import FORWARD, LEFT, RIGHT
 from hjepa_gfn.worlds.language import place_in_words
@@ -81,7 +80,8 @@ def explore_first(case: Case) -> Iterator[Finding]:
     if not any(target.matches(thing) for target in case.targets for thing in case.things):
         first = legs_of(case.plan)[0]
         end = min(len(first), rollout.steps)
-        if all(e.kind in ("blocked", "nothing") for e in rollout.effects[:end]) and end and len(flatten(legs_of(case.plan))) > end:
+        in_vain = all(effect.kind in ("blocked", "nothing") for effect in rollout.effects[:end])
+        if in_vain and 0 < end < rollout.steps:
             yield Violation("explore-first", 0, "the plan does not begin with a look around.")
     for leg in legs_of(case.plan):
         turns = next((i for i, action in enumerate(leg) if action not in (LEFT, RIGHT)), len(leg))
@@ -90,7 +90,7 @@ def explore_first(case: Case) -> Iterator[Finding]:
                 return
             effect = rollout.effects[t + s]
             if action == FORWARD and effect.kind == "move" and rollout.seen[effect.cell] > t + turns:
-                yield Violation("explore-first", t + s, f"step {t + s + 1} relies on a place that was not in view when its leg began.")
+                yield Violation("explore-first", t + s, f"step {t + s + 1} relies on a place that had not been in view.")
                 break
         t += len(leg)
 

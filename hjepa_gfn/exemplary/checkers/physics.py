@@ -52,7 +52,7 @@ def _vain(case: Case, action: int) -> Iterator[tuple]:
 
 def one_at_a_time(case: Case) -> Iterator[Finding]:
     """One thing is carried at a time."""
-    for t, effect in _vain(case, PICKUP):
+    for t, _ in _vain(case, PICKUP):
         held = case.rollout.carried[t]
         if held is not None:
             yield Violation("one-at-a-time", t, f"step {t + 1} picks up with the {case.name(held)} in hand.")

@@ -45,14 +45,23 @@ def no_detours(case: Case) -> Iterator[Finding]:
     rollout = case.rollout
     for since, until in wasted_spans(rollout):
         yield Violation("no-detours", since, f"steps {since + 1} to {until} lead back to where they began.")
-    t = 0
-    for action, run in groupby(rollout.actions[: rollout.steps]):
-        n = len(list(run))
-        if action in (LEFT, RIGHT) and n >= 3:
+    for t, n in turns_on_the_spot(rollout):
+        if n >= 3:
             yield Violation("no-detours", t, f"{n} turns one way, where {'none' if n == 4 else 'fewer'} would do.")
-        t += n
     if rollout.success and len(rollout.actions) > rollout.steps:
         yield Violation("no-detours", rollout.steps, f"the mission is fulfilled after {rollout.steps} steps; the rest is idle.")
+
+
+def turns_on_the_spot(rollout: Rollout) -> Iterator[tuple[int, int]]:
+    """Runs of equal turns: (first step, how many). A part of the mission that is done meanwhile ends a run."""
+    ends, t = {end for _, end in rollout.done}, 0
+    while t < rollout.steps:
+        start = t
+        t += 1
+        while t < rollout.steps and rollout.actions[t] == rollout.actions[start] and t not in ends:
+            t += 1
+        if rollout.actions[start] in (LEFT, RIGHT):
+            yield start, t - start
 
 
 def wasted_spans(rollout: Rollout) -> list[tuple[int, int]]:

@@ -45,8 +45,8 @@ def no_key(mind: Mind, thought: Thought, rng: np.random.Generator) -> Thought | 
     """Goes for a locked door with empty hands."""
     done = mind.outcome(thought)
     items = done.layout.items
-    used = {items[e.item].colour for e in done.effects if e.before == LOCKED}
-    keys = {t for t, e in enumerate(done.effects) if e.kind == "pickup" and items[e.item].kind == KEY and items[e.item].colour in used}
+    used = {(KEY, items[effect.item].colour) for effect in done.effects if effect.before == LOCKED}
+    keys = {t for t, e in enumerate(done.effects) if e.kind == "pickup" and items[e.item][:2] in used}
     kept = tuple(step for t, step in enumerate(thought.steps) if t not in keys)
     return thought._replace(steps=kept) if keys and kept else None
 

@@ -1,18 +1,17 @@
 """The sound plan: the planner's, tidied until no principle is broken, cut into a clause for each part of the mission."""
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import NamedTuple
 
 from hjepa_gfn.exemplary.checkers.case import Case, Violation
 from hjepa_gfn.exemplary.checkers.ethics import put_aside, take_only_needed
-from hjepa_gfn.exemplary.checkers.rationality import wasted_spans
+from hjepa_gfn.exemplary.checkers.rationality import turns_on_the_spot, wasted_spans
 from hjepa_gfn.exemplary.doors import left_open, shut_behind, turns
 from hjepa_gfn.exemplary.explain import true_belief
 from hjepa_gfn.exemplary.rollout import Rollout
 from hjepa_gfn.exemplary.rules.thought import Step, Thought
 from hjepa_gfn.exemplary.toolbox import Toolbox
-from hjepa_gfn.worlds.babyai import LEFT, RIGHT
+from hjepa_gfn.worlds.babyai import RIGHT
 
 _ROUNDS = 4
 _SHUT_KEY = -10  # keys of steps that shut a door: _SHUT_KEY - number of the door
@@ -31,13 +30,13 @@ def sound_plan(toolbox: Toolbox) -> Sound | None:
     if not run.rollout.success or not run.rollout.actions:
         return None
     steps = [Step(*step, 0) for step in zip(run.rollout.actions, run.subgoal, run.key)]
-    steps, unshut = _fewer_turns(_without_detours(steps, toolbox)), {}
+    steps, unshut = _fewer_turns(_without_detours(steps, toolbox), toolbox), {}
     for _ in range(_ROUNDS):  # an excursion is seen to lead back only once the doors behind it are shut
         before = steps
         steps = _leaving_alone(_putting_aside(steps, toolbox), toolbox)
         steps, shut = _shutting_doors(steps, toolbox)
         unshut |= shut
-        steps = _fewer_turns(_without_detours(steps, toolbox))
+        steps = _fewer_turns(_without_detours(steps, toolbox), toolbox)
         if steps == before:
             break
     done = toolbox.rollout(_actions(steps))
@@ -62,16 +61,18 @@ def _without_detours(steps: list[Step], toolbox: Toolbox) -> list[Step]:
     return steps
 
 
-def _fewer_turns(steps: list[Step]) -> list[Step]:
-    """Three turns one way as one the other way."""
-    found: list[Step] = []
-    for turning, run in groupby(steps, key=lambda step: step.action in (LEFT, RIGHT)):
-        run = list(run)
-        by = sum(1 if step.action == RIGHT else -1 for step in run)
-        if turning and any(len(list(same)) > 2 for _, same in groupby(run, key=lambda step: step.action)):
-            run = [run[-1]._replace(action=action) for action in turns(by)]
-        found += run
-    return found
+def _fewer_turns(steps: list[Step], toolbox: Toolbox) -> list[Step]:
+    """Three turns one way as one the other way, where they do not do a part of the mission on the way."""
+    start = 0
+    while long := [(t, n) for t, n in turns_on_the_spot(toolbox.rollout(_actions(steps))) if n >= 3 and t >= start]:
+        t, n = long[0]
+        by = n if steps[t].action == RIGHT else -n
+        shorter = [*steps[:t], *(steps[t]._replace(action=action) for action in turns(by)), *steps[t + n :]]
+        if toolbox.rollout(_actions(shorter)).success:
+            steps, start = shorter, t
+        else:
+            start = t + 1
+    return steps
 
 
 def _putting_aside(steps: list[Step], toolbox: Toolbox) -> list[Step]:
@@ -86,7 +87,7 @@ def _putting_aside(steps: list[Step], toolbox: Toolbox) -> list[Step]:
             aside = [*turns(by), steps[t].action, *turns(-by)]
             candidates.append([*steps[:t], *(steps[t]._replace(action=a) for a in aside), *steps[t + 1 :]])
         better = [
-            _fewer_turns(c) for c in candidates
+            _fewer_turns(c, toolbox) for c in candidates
             if toolbox.rollout(_actions(c)).success and len(_in_doorways(c, toolbox)) < len(now)
         ]  # fmt: skip
         if not better:
@@ -102,10 +103,11 @@ def _leaving_alone(steps: list[Step], toolbox: Toolbox) -> list[Step]:
         case = Case(toolbox.situation, None, None, done)
         for finding in take_only_needed(case):
             item, t = done.effects[finding.step].item, finding.step
-            put = next((s for s in range(t, done.steps) if done.effects[s].kind == "drop" and done.effects[s].item == item), None)
+            later = enumerate(done.effects[t:], start=t)
+            put = next((s for s, effect in later if (effect.kind, effect.item) == ("drop", item)), None)
             without = [step for s, step in enumerate(steps) if s not in (t, put)]
             if toolbox.rollout(_actions(without)).success:
-                steps = _fewer_turns(_without_detours(without, toolbox))
+                steps = _fewer_turns(_without_detours(without, toolbox), toolbox)
                 break
         else:
             break
