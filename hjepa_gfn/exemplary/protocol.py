@@ -77,7 +77,7 @@ class Answer(NamedTuple):
 
 
 class Backend(Protocol):
-    """Whoever thinks. `toolbox`: `tools.Toolbox` of the situation."""
+    """Whoever thinks. `toolbox`: `toolbox.Toolbox` of the situation."""
 
     name: str
 

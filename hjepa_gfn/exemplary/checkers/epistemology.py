@@ -6,7 +6,7 @@ from hjepa_gfn.exemplary.checkers.case import Case, Finding, Violation
 from hjepa_gfn.exemplary.claims import FIRST_STEPS, Claim
 from hjepa_gfn.exemplary.geometry import destination
 from hjepa_gfn.exemplary.phrases import legs_of
-from hjepa_gfn.worlds.babyai import FORWARD, LEFT, RIGHT
+from hjepa_gfn.worlds.babyai import LEFT, RIGHT
 from hjepa_gfn.worlds.language import place_in_words
 
 
@@ -85,12 +85,13 @@ def explore_first(case: Case) -> Iterator[Finding]:
             yield Violation("explore-first", 0, "the plan does not begin with a look around.")
     for leg in legs_of(case.plan):
         turns = next((i for i, action in enumerate(leg) if action not in (LEFT, RIGHT)), len(leg))
-        for s, action in enumerate(leg):
+        for s in range(len(leg)):
             if t + s >= rollout.steps:
                 return
             effect = rollout.effects[t + s]
-            if action == FORWARD and effect.kind == "move" and rollout.seen[effect.cell] > t + turns:
-                yield Violation("explore-first", t + s, f"step {t + s + 1} relies on a place that had not been in view.")
+            if effect.kind in ("move", "pickup", "toggle") and rollout.seen[effect.cell] > t + turns:
+                what = "a place that" if effect.kind == "move" else f"the {case.name(effect.item)}, which"
+                yield Violation("explore-first", t + s, f"step {t + s + 1} relies on {what} had not been in view.")
                 break
         t += len(leg)
 

@@ -5,6 +5,7 @@ from itertools import groupby
 
 from hjepa_gfn.exemplary.checkers.case import Case, Finding, Violation
 from hjepa_gfn.exemplary.geometry import destination
+from hjepa_gfn.exemplary.phrases import Plan
 from hjepa_gfn.exemplary.rollout import Rollout
 from hjepa_gfn.worlds.babyai import FORWARD, LEFT, RIGHT
 
@@ -21,23 +22,27 @@ def fulfil_the_mission(case: Case) -> Iterator[Finding]:
         what = f"it does not {left[0]}" if left else "a part comes at the wrong time"
         yield Violation("fulfil-the-mission", None, f"{what}, so the mission is not fulfilled.")
     if case.plan and any(clause.goal for clause in case.plan):
-        goals = " and ".join(clause.goal for clause in case.plan)
         for part in case.layout.mission.parts:
-            if part.goal not in goals:
+            if not _stated(case.plan, part.goal):
                 yield Violation("fulfil-the-mission", None, f"no part of the plan is there to {part.goal}.")
 
 
 def parts_in_order(case: Case) -> Iterator[Finding]:
-    """The parts are planned in the order that the mission asks for."""
-    if not case.plan:
-        return
-    stated = {part.number: i for part in case.layout.mission.parts for i, c in enumerate(case.plan) if part.goal in c.goal}
+    """The parts are planned in the order that the mission asks for; parts in the same words are not told apart."""
     parts = case.layout.mission.parts
-    for before, after in case.layout.mission.order:
-        same_words = parts[before].goal in parts[after].goal or parts[after].goal in parts[before].goal
-        if not same_words and stated.get(before, -1) > stated.get(after, len(case.plan)):
-            yield Violation("parts-in-order", None, f"to {parts[after].goal} comes after to {parts[before].goal}.")
+    words = [part.goal for part in parts]
+    for before, after in case.layout.mission.order if case.plan else ():
+        if words.count(words[before]) > 1 or words.count(words[after]) > 1:
+            continue
+        first, second = _stated(case.plan, words[before]), _stated(case.plan, words[after])
+        if first and second and min(first) > min(second):
+            yield Violation("parts-in-order", None, f"to {words[after]} comes after to {words[before]}.")
             return
+
+
+def _stated(plan: Plan, goal: str) -> list[int]:
+    """The clauses of a plan that have a goal, alone or with another one."""
+    return [i for i, clause in enumerate(plan) if goal == clause.goal or goal in clause.goal.split(" and ")]
 
 
 def no_detours(case: Case) -> Iterator[Finding]:

@@ -48,9 +48,12 @@ class RuleBackend:
             return Answer("keep", prompt_sha=sha, tool_calls=toolbox.take_calls(), failure=str(error))
         toolbox.use("roll_forward", plan=plan_in_words(plan))
         principles = tuple(principle.id for principle in textbook.principles)
-        case = Case(situation, plan, explanation_of(text), toolbox.rollout(actions_of(plan)))
+        case = self._case(situation, text, toolbox)
         found = violations(case, principles)
         better = self._mended(case, principles, found, textbook.discipline, toolbox) if found else None
+        if better:  # what is mended now is cited first
+            left = {violation.principle for violation in violations(self._case(situation, better, toolbox), principles)}
+            found = sorted(found, key=lambda violation: violation.principle in left)
         ids = tuple(dict.fromkeys(violation.principle for violation in found))
         words = critique(found, better is None, self._pick(situation, text)) if found else approval(
             case, textbook.discipline, self._pick(situation, text)
@@ -110,6 +113,10 @@ class RuleBackend:
                         return ()
                     alike.append((bool(claims & set(mind.case(thought).claims)), habits))
         return max(alike, key=lambda found: (found[0], len(found[1])))[1] if alike else None
+
+    def _case(self, situation: Situation, text: str, toolbox: Toolbox) -> Case:
+        plan = parse_plan(text)
+        return Case(situation, plan, explanation_of(text), toolbox.rollout(actions_of(plan)))
 
     def _sha(self, kind: str, textbook_sha: str, situation: Situation, text: str) -> str:
         words = (self.name, kind, textbook_sha, situation.id, situation.text, str(self.seed), text)

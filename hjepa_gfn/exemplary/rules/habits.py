@@ -22,8 +22,8 @@ HABITS: dict[str, tuple[Function, ...]] = {
     "ethics": habits_ethics.HABITS,
     "design": habits_design.HABITS,
 }
-SHARE = {"rationality": 0.9, "epistemology": 0.85, "physics": 0.9, "ethics": 0.9, "design": 0.5}
-FEWEST = 4  # disciplines that a first draft offends against, where there are so many ways to
+SHARE = {"rationality": 0.95, "epistemology": 0.95, "physics": 0.95, "ethics": 0.6, "design": 0.15}
+FEWEST = 3  # disciplines that a first draft offends against, where there are so many ways to
 
 
 class Habit(NamedTuple):
