@@ -68,12 +68,9 @@ class Toolbox:
         try:
             if tool is None:
                 raise UserError(f"no tool is called {name!r}: there are {', '.join(TOOLS)}")
-            unknown = set(arguments) - set(tool.parameters["properties"])
-            missing = set(tool.parameters["required"]) - set(arguments)
-            if unknown or missing:
-                raise UserError(f"{name} takes {', '.join(tool.parameters['properties'])}")
+            _check_arguments(tool, arguments)
             result = tool.function(self, **arguments)
-        except (UserError, TypeError, ValueError) as error:
+        except UserError as error:
             result = f"error: {error}"
         self._calls.append(ToolCall(name, dict(arguments), result))
         return result
@@ -84,8 +81,19 @@ class Toolbox:
         return calls
 
 
+_TYPES = {"string": str, "integer": int}
+
+
+def _check_arguments(tool: Tool, arguments: dict[str, Any]) -> None:
+    fields = tool.parameters["properties"]
+    fits = all(name in fields and type(value) is _TYPES[fields[name]["type"]] for name, value in arguments.items())
+    if not fits or set(tool.parameters["required"]) - set(arguments):
+        takes = ", ".join(f"{name} ({field['type']})" for name, field in fields.items())
+        raise UserError(f"{tool.name} takes {takes}")
+
+
 def _route(toolbox: Toolbox, ahead: int, right: int) -> str:
-    actions = geometry.route(toolbox.situation.view, (int(ahead), int(right)))
+    actions = geometry.route(toolbox.situation.view, (ahead, right))
     if actions is None:
         return "no way there over what is in view."
     return plan_in_words([Clause("", plan_of(actions))]) if actions else "you face it already."
@@ -117,11 +125,11 @@ def outcome_in_words(rollout: Rollout) -> str:
 
 
 def _calculate(toolbox: Toolbox, expression: str) -> str:
-    return f"{calculate(str(expression)):.10g}"
+    return f"{calculate(expression):.10g}"
 
 
 def _look_up(toolbox: Toolbox, thing: str) -> str:
-    return facts.look_up(str(thing))
+    return facts.look_up(thing)
 
 
 def _schema(required: tuple[str, ...] = (), **properties: tuple[str, str]) -> dict[str, Any]:
