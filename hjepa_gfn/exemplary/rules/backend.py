@@ -92,11 +92,11 @@ class RuleBackend:
             return mind.write(mind.sound.thought)
         own = tuple(habit for habit in habits if habit.discipline == discipline)
         others = tuple(habit for habit in habits if habit.discipline != discipline)
-        if own:
-            return mind.write(see_through(mind, others))
-        if any(violations(case, DISCIPLINES[habit.discipline]) for habit in others):
+        if own and mind.plan(better := see_through(mind, others)) != case.plan:
+            return mind.write(better)
+        if any(violations(case, DISCIPLINES[habit.discipline]) for habit in others):  # theirs to mend
             return None
-        fewer = [tuple(h for h in others if h is not habit) for habit in others]
+        fewer = [tuple(h for h in habits if h is not habit) for habit in habits]
         thoughts = [see_through(mind, kept) for kept in fewer] or [mind.sound.thought]
         best = min(thoughts, key=lambda thought: len(violations(mind.case(thought), principles)))
         text = mind.write(best)
