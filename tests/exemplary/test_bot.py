@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from minigrid.utils.baby_ai_bot import BabyAIBot
 
 from hjepa_gfn.exemplary import bot

@@ -81,7 +81,8 @@ def test_a_look_that_finds_the_target_is_no_detour():
 
 
 @pytest.mark.parametrize(
-    "text, n", [("go forward 3.", 0), ("turn left and go forward 1, then turn right and go forward 3.", 0), ("go forward 1.", 1)]
+    "text, n",
+    [("go forward 3.", 0), ("turn left and go forward 1, then turn right and go forward 3.", 0), ("go forward 1.", 1)],
 )
 def test_right_distance(text, n):
     assert len(broken("right-distance", go(text))) == n

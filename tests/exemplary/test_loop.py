@@ -41,7 +41,8 @@ def run(*script, otherwise=A, **options):
 def test_nothing_to_object_converges_after_one_sweep():
     result, backend = run(A)
     assert result.converged and result.text == A and result.robust is None
-    assert [(e.sweep, e.discipline, e.accepted) for e in result.entries] == [(0, "", True), (1, "one", False), (1, "two", False)]
+    told = [(entry.sweep, entry.discipline, entry.accepted) for entry in result.entries]
+    assert told == [(0, "", True), (1, "one", False), (1, "two", False)]
     assert [e.textbook_sha for e in result.entries] == ["", "sha-one", "sha-two"]
     assert all(entry.backend == "scripted" for entry in result.entries)
 

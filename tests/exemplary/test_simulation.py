@@ -17,8 +17,8 @@ def view_of(state):
     return look(world_codes(state), (*state.pos, state.heading), (held.kind, held.colour, 0) if held else None)[0]
 
 
-def assert_in_step(env, state, actions, stale_first_view=False):
-    """Takes actions in both; percepts, poses and verdicts must be equal throughout. Returns whether the mission was fulfilled."""
+def assert_in_step(env, state, actions):
+    """Takes actions in both; percepts, poses and verdicts must be equal throughout. Returns whether they fulfil the mission."""
     for t, action in enumerate(actions):
         observation, reward, terminated, truncated, _ = env.step(action)
         state.step(action)
@@ -43,7 +43,8 @@ def test_random_actions(level):
 
 
 @pytest.mark.parametrize(
-    "level", ["GoToLocal", "OpenDoorsOrderN4", "PutNextLocal", "UnlockPickup", "MoveTwoAcrossS5N2", "SynthS5R2", "MiniBossLevel"]
+    "level",
+    ["GoToLocal", "OpenDoorsOrderN4", "PutNextLocal", "UnlockPickup", "MoveTwoAcrossS5N2", "SynthS5R2", "MiniBossLevel"],
 )
 def test_sound_and_disturbed_plans(level):
     env = make_env(f"BabyAI-{level}-v0")

@@ -81,7 +81,7 @@ def test_calculator(expression, value):
 
 @pytest.mark.parametrize(
     "expression",
-    ["", "1 +", "a", "1 / 0", "9 ** 99", "10 ** 16", "'a' * 3", "(1, 2)", "abs(1)", "1 if 1 else 2", "1" * 201, "(-8) ** 0.5", "True"],
+    ["", "1 +", "a", "1 / 0", "9 ** 99", "10 ** 16", "'a' * 3", "(1, 2)", "abs(1)", "1 if 1 else 2", "1" * 201, "(-8) ** 0.5"],
 )
 def test_calculator_refuses(expression):
     with pytest.raises(UserError, match="cannot calculate"):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from hjepa_gfn.exemplary.checkers.case import Case, Exemption, Finding, Violation
 from hjepa_gfn.exemplary.doors import left_open, shut_behind
+from hjepa_gfn.exemplary.rollout import Rollout, roll
 from hjepa_gfn.exemplary.simulation import DIRECTIONS, OPEN, Cell
 from hjepa_gfn.worlds.language import DOOR, KEY
 
@@ -72,8 +73,21 @@ def take_only_needed(case: Case) -> Iterator[Finding]:
     for t, effect in enumerate(rollout.effects):
         if effect.kind != "pickup" or effect.item in named:
             continue
-        if not (_unlocks_later(case, t, effect.item) or _in_the_way(case, t, effect.cell)):
-            yield Violation("take-only-needed", t, f"nothing requires to pick up the {case.name(effect.item)}.")
+        if _unlocks_later(case, t, effect.item) or _in_the_way(case, t, effect.cell):
+            continue
+        name = case.name(effect.item)
+        without = tuple(action for s, action in enumerate(rollout.actions) if s not in handling(rollout, t))
+        if rollout.success and not roll(rollout.start, without).success:
+            yield Exemption("take-only-needed", t, f"the rest of the plan rests on the {name} being moved.")
+        else:
+            yield Violation("take-only-needed", t, f"nothing requires to pick up the {name}.")
+
+
+def handling(rollout: Rollout, t: int) -> tuple[int, ...]:
+    """The step that picks something up, and the one that puts it down again, if any does."""
+    item = rollout.effects[t].item
+    later = enumerate(rollout.effects[t:], start=t)
+    return (t, *[s for s, effect in later if (effect.kind, effect.item) == ("drop", item)][:1])
 
 
 def _unlocks_later(case: Case, t: int, item: int) -> bool:

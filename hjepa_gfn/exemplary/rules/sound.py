@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hjepa_gfn.exemplary.checkers.case import Case, Violation
-from hjepa_gfn.exemplary.checkers.ethics import put_aside, take_only_needed
+from hjepa_gfn.exemplary.checkers.ethics import handling, put_aside, take_only_needed
 from hjepa_gfn.exemplary.checkers.rationality import turns_on_the_spot, wasted_spans
 from hjepa_gfn.exemplary.doors import left_open, shut_behind, turns
 from hjepa_gfn.exemplary.explain import true_belief
@@ -102,10 +102,9 @@ def _leaving_alone(steps: list[Step], toolbox: Toolbox) -> list[Step]:
         done = toolbox.rollout(_actions(steps))
         case = Case(toolbox.situation, None, None, done)
         for finding in take_only_needed(case):
-            item, t = done.effects[finding.step].item, finding.step
-            later = enumerate(done.effects[t:], start=t)
-            put = next((s for s, effect in later if (effect.kind, effect.item) == ("drop", item)), None)
-            without = [step for s, step in enumerate(steps) if s not in (t, put)]
+            if not isinstance(finding, Violation):
+                continue
+            without = [step for s, step in enumerate(steps) if s not in handling(done, finding.step)]
             if toolbox.rollout(_actions(without)).success:
                 steps = _fewer_turns(_without_detours(without, toolbox), toolbox)
                 break
