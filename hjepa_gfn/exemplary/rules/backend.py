@@ -13,7 +13,7 @@ from hjepa_gfn.exemplary.protocol import Answer, Situation
 from hjepa_gfn.exemplary.rules.habits import Habit, draw_habits, see_through
 from hjepa_gfn.exemplary.rules.mind import Mind
 from hjepa_gfn.exemplary.rules.sound import sound_plan
-from hjepa_gfn.exemplary.rules.thought import text_of
+from hjepa_gfn.exemplary.rules.thought import Thought, text_of
 from hjepa_gfn.exemplary.textbooks import Textbook
 from hjepa_gfn.exemplary.toolbox import Toolbox
 from hjepa_gfn.exemplary.words import approval, critique
@@ -90,17 +90,26 @@ class RuleBackend:
         habits = self._recognise(mind, case)
         if habits is None:  # somebody else's plan: there is nothing to let go of, so think anew
             return mind.write(mind.sound.thought)
-        own = tuple(habit for habit in habits if habit.discipline == discipline)
-        others = tuple(habit for habit in habits if habit.discipline != discipline)
-        if own and mind.plan(better := see_through(mind, others)) != case.plan:
-            return mind.write(better)
-        if any(violations(case, DISCIPLINES[habit.discipline]) for habit in others):  # theirs to mend
-            return None
-        fewer = [tuple(h for h in habits if h is not habit) for habit in habits]
-        thoughts = [see_through(mind, kept) for kept in fewer] or [mind.sound.thought]
-        best = min(thoughts, key=lambda thought: len(violations(mind.case(thought), principles)))
-        text = mind.write(best)
-        return text if len(violations(mind.case(best), principles)) < len(found) else mind.write(mind.sound.thought)
+        own = [habit for habit in habits if habit.discipline == discipline]
+        for habit in own:  # one at a time, as long as that helps
+            thought = self._without(mind, habits, [habit])
+            if mind.plan(thought) != case.plan and self._breaks(mind, thought, principles) < len(found):
+                return mind.write(thought)
+        if mind.plan(thought := self._without(mind, habits, own)) != case.plan:
+            return mind.write(thought)
+        for other in {habit.discipline: None for habit in habits if habit.discipline != discipline}:
+            theirs = [habit for habit in habits if habit.discipline == other]
+            if violations(case, DISCIPLINES[other]) and mind.plan(self._without(mind, habits, theirs)) != case.plan:
+                return None
+        thoughts = [self._without(mind, habits, [habit]) for habit in habits]
+        best = min(thoughts, key=lambda thought: self._breaks(mind, thought, principles), default=mind.sound.thought)
+        return mind.write(best if self._breaks(mind, best, principles) < len(found) else mind.sound.thought)
+
+    def _without(self, mind: Mind, habits: tuple[Habit, ...], given_up: list[Habit]) -> Thought:
+        return see_through(mind, tuple(habit for habit in habits if habit not in given_up))
+
+    def _breaks(self, mind: Mind, thought: Thought, principles: tuple[str, ...]) -> int:
+        return len(violations(mind.case(thought), principles))
 
     def _recognise(self, mind: Mind, case: Case) -> tuple[Habit, ...] | None:
         """The habits that lead to a plan, as many as can be behind it: what one hides is there still when it is gone."""

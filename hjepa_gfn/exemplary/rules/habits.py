@@ -23,7 +23,12 @@ HABITS: dict[str, tuple[Function, ...]] = {
     "design": habits_design.HABITS,
 }
 SHARE = {"rationality": 0.95, "epistemology": 0.95, "physics": 0.95, "ethics": 0.6, "design": 0.15}
-FEWEST = 3  # disciplines that a first draft offends against, where there are so many ways to
+SECOND = {"rationality": 0.25, "epistemology": 0.35, "physics": 0.35}  # so often are there two of a discipline
+FEWEST = 3  # habits that a first draft has, where there are so many ways to go wrong
+# Mistakes that show in the words of a plan, without a look at the percept: they are mostly left for last, so that whoever
+# learns from drafts has to look.
+TELLING = frozenset({"detour", "dither", "grab_air", "take_along", "fetch", "wait", "toggle_nothing"})
+TELLING_SHARE = 0.3
 
 
 class Habit(NamedTuple):
@@ -37,18 +42,21 @@ class Habit(NamedTuple):
 def draw_habits(mind: Mind) -> tuple[Habit, ...]:
     """The habits of a situation's first draft, in the order of the disciplines; each alone would be objected to."""
     rng = mind.rng("habits")
-    found: dict[str, Habit] = {}
-    keen = [discipline for discipline in HABITS if rng.random() < SHARE[discipline]]
-    for discipline in (*keen, *(name for name in HABITS if name not in keen)):
-        if discipline not in keen and len(found) >= FEWEST:
-            break
-        for i in rng.permutation(len(HABITS[discipline])):
-            function = HABITS[discipline][i]
-            habit = Habit(discipline, function.__name__, function)
-            if _is_objected_to(mind, habit):
-                found[discipline] = habit
-                break
-    return tuple(found[name] for name in HABITS if name in found)
+    wanted = {name: int(rng.random() < SHARE[name]) + int(rng.random() < SECOND.get(name, 0)) for name in HABITS}
+    found: list[Habit] = []
+    left_for_last: list[Habit] = []
+    for discipline, functions in HABITS.items():
+        for i in rng.permutation(len(functions)):
+            habit = Habit(discipline, functions[i].__name__, functions[i])
+            if habit.name in TELLING and rng.random() > TELLING_SHARE:
+                left_for_last.append(habit)
+            elif wanted[discipline] and _is_objected_to(mind, habit):
+                found.append(habit)
+                wanted[discipline] -= 1
+    for i in rng.permutation(len(left_for_last)):
+        if len(found) < FEWEST and _is_objected_to(mind, left_for_last[i]):
+            found.append(left_for_last[i])
+    return tuple(sorted(found, key=lambda habit: list(HABITS).index(habit.discipline)))
 
 
 def _is_objected_to(mind: Mind, habit: Habit) -> bool:
