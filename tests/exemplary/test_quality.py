@@ -82,7 +82,8 @@ def test_a_refinement_for_the_worse_is_counted(traces):
     trace = traces[1]
     accepted = [entry for entry in trace.entries if entry.accepted]
     draft = dataclasses.replace(accepted[-1], sweep=0)
-    spoilt = dataclasses.replace(accepted[0], discipline="design", verdict="refine", sweep=1)
+    nonsense = "wait, then turn left twice. because i feel like it."
+    spoilt = dataclasses.replace(draft, text=nonsense, discipline="design", verdict="refine", sweep=1)
     report = quality([dataclasses.replace(trace, entries=[draft, spoilt])])
     assert report["worsened"]["design"] == {"refinements": 1, "more_violations": 1, "mission_lost": 1}
     assert report["final_violations"]
