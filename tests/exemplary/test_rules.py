@@ -71,8 +71,8 @@ def test_drawn_habits_are_of_several_disciplines(minds):
     for mind in minds:
         habits = draw_habits(mind)
         disciplines = [habit.discipline for habit in habits]
-        assert len(set(disciplines)) == len(disciplines) >= 3
-        assert disciplines == [name for name in HABITS if name in disciplines]
+        assert len(set(habits)) == len(habits) >= 2 and len(set(disciplines)) >= 2
+        assert disciplines == sorted(disciplines, key=list(HABITS).index)
         assert see_through(mind, habits).actions != mind.sound.thought.actions
     assert len({draw_habits(mind) for mind in minds}) > 20
 
@@ -95,7 +95,7 @@ def test_a_review_mends_its_own_discipline_and_leaves_the_rest():
                     assert answer.principle_ids and parse_plan(answer.text) != parse_plan(text)
                     text, mended = answer.text, mended + 1
                 assert [call.name for call in answer.tool_calls] == ["roll_forward"]
-    assert mended >= 3 * len(LEVELS) * 3
+    assert mended >= 2 * len(LEVELS) * 3
 
 
 def case_of(box, text):

@@ -93,10 +93,11 @@ class RuleBackend:
         own = [habit for habit in habits if habit.discipline == discipline]
         for habit in own:  # one at a time, as long as that helps
             thought = self._without(mind, habits, [habit])
-            if mind.plan(thought) != case.plan and self._breaks(mind, thought, principles) < len(found):
+            if self._is_step_on(mind, habits, thought) and self._breaks(mind, thought, principles) < len(found):
                 return mind.write(thought)
-        if mind.plan(thought := self._without(mind, habits, own)) != case.plan:
-            return mind.write(thought)
+        thought = self._without(mind, habits, own)
+        if mind.plan(thought) != case.plan:
+            return mind.write(thought if self._is_step_on(mind, habits, thought) else mind.sound.thought)
         for other in {habit.discipline: None for habit in habits if habit.discipline != discipline}:
             theirs = [habit for habit in habits if habit.discipline == other]
             if violations(case, DISCIPLINES[other]) and mind.plan(self._without(mind, habits, theirs)) != case.plan:
@@ -104,6 +105,10 @@ class RuleBackend:
         thoughts = [self._without(mind, habits, [habit]) for habit in habits]
         best = min(thoughts, key=lambda thought: self._breaks(mind, thought, principles), default=mind.sound.thought)
         return mind.write(best if self._breaks(mind, best, principles) < len(found) else mind.sound.thought)
+
+    def _is_step_on(self, mind: Mind, habits: tuple[Habit, ...], thought: Thought) -> bool:
+        """Whether fewer habits can be behind a thought than now: reviews that take such steps only never go in circles."""
+        return len(self._recognise(mind, mind.case(thought))) < len(habits)
 
     def _without(self, mind: Mind, habits: tuple[Habit, ...], given_up: list[Habit]) -> Thought:
         return see_through(mind, tuple(habit for habit in habits if habit not in given_up))
