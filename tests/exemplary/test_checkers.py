@@ -27,6 +27,17 @@ def test_every_principle_has_a_checker_and_one_discipline():
     assert list(DISCIPLINES) == ["rationality", "epistemology", "physics", "ethics", "design"]
 
 
+def test_parts_that_are_done_together_are_in_order():
+    both = "to go to the red ball and pick up the blue key: forward 2."
+    assert broken("parts-in-order", case_of(both, ROOM, THINGS, *TWO, order="before")) == []
+
+
+def test_what_is_held_already_is_not_picked_up_again():
+    rows = ("########", "#......#", "#>k.b..#", "########")
+    twice = case_of("pick up, then go forward 2, then pick up.", rows, THINGS, *TWO, order="before")
+    assert not twice.rollout.success and [part for part, _ in twice.rollout.done] == [0]
+
+
 def test_a_sound_plan_breaks_nothing():
     assert findings(go(f"go forward 2. {TRUE}")) == []
     shut = "forward 2; toggle; forward 2; right twice, toggle, right twice; forward 1. i see the grey door 3 ahead."
@@ -60,7 +71,8 @@ def test_parts_in_order(order, bad):
         ("turn left and turn right and go forward 2.", [0]),
         ("go forward 1 and turn right twice and go forward 1 and turn right twice and go forward 2.", [0]),
         ("turn right 4 times and go forward 2.", [0, 0]),
-        ("turn right 3 times and turn right and go forward 2.", [0, 0]),
+        ("turn right 3 times and go forward 1.", [0]),
+        ("turn right twice and go forward 1.", []),
         ("go forward 2 and turn left.", [2]),
         ("go forward 2.", []),
         ("wait and go forward 2.", []),  # waiting is not going back and forth
@@ -151,7 +163,7 @@ def test_walls_stand():
 
 
 def test_doors_and_keys():
-    assert broken("doors-first", hall("go forward 4.")) == [2]
+    assert broken("doors-first", hall("go forward 4.")) == [2] and broken("walls-stand", hall("go forward 4.")) == []
     assert broken("keys-that-fit", hall("go forward 4.")) == []
     assert broken("keys-that-fit", hall("go forward 4.", LOCKED)) == [2]
     assert broken("keys-that-fit", hall("go forward 2 and toggle.", LOCKED)) == [2]
@@ -213,6 +225,8 @@ def test_put_aside():
     assert broken("put-aside", case_of("turn left and pick up and drop.", BESIDE, WITH_DOOR, GO)) == []
     aside = "turn left and pick up, then turn left and drop."
     assert broken("put-aside", case_of(aside, BESIDE, WITH_DOOR, GO)) == []
+    on_the_step = ("#########", "#.#.#...#", "#.>kD..b#", "#...#...#", "#########")
+    assert broken("put-aside", case_of("pick up and drop.", on_the_step, WITH_DOOR, GO)) == []
     wanted = ("put", "put the blue key next to the grey door", "k", "D")
     assert broken("put-aside", case_of(blocking, BESIDE, WITH_DOOR, wanted)) == []
 

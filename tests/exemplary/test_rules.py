@@ -39,6 +39,13 @@ def test_sound_plans_break_no_principle(minds):
         assert mind.truth.success and mind.truth.steps == len(mind.truth.actions)
 
 
+def test_a_door_is_shut_also_where_turning_round_might_end_the_mission():
+    box = toolbox_of("GoToSeqS5R2", 23)  # turning to the right from the door fulfils the mission at once
+    thought = sound_plan(box).thought
+    done = box.rollout(thought.actions)
+    assert done.success and all(done.final.door[item] == found for item, found in done.start.door.items())
+
+
 def test_clauses_follow_the_order_in_which_parts_are_done(minds):
     several = 0
     for mind in minds:
