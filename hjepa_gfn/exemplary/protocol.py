@@ -77,7 +77,7 @@ class Answer(NamedTuple):
 
 
 class Backend(Protocol):
-    """Whoever thinks. `toolbox`: `tools.Toolbox` of the situation.
+    """Whoever thinks. `toolbox`: `toolbox.Toolbox` of the situation.
 
     A back end may also have `stopped: str`: why it will answer no further question (a spending limit), or "".
     """

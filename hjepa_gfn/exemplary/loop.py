@@ -1,0 +1,148 @@
+"""The loop: a draft, then textbook after textbook, sweep after sweep, until a whole sweep changes nothing."""
+
+from typing import NamedTuple
+
+from hjepa_gfn.errors import UserError
+from hjepa_gfn.exemplary.phrases import Plan, parse_plan
+from hjepa_gfn.exemplary.protocol import Answer, Backend, Situation
+from hjepa_gfn.exemplary.textbooks import Textbook
+from hjepa_gfn.exemplary.toolbox import Toolbox
+from hjepa_gfn.exemplary.traces import Entry
+
+MAX_SWEEPS = 4
+DRAFT_ATTEMPTS = 2
+
+
+class Result(NamedTuple):
+    """What the loop came to.
+
+    Attributes:
+        entries: all answers, in order.
+        converged: whether a whole sweep accepted no change of the plan.
+        robust: whether the final plan stands in one more sweep with another explanation; None: not tried.
+    """
+
+    entries: list[Entry]
+    converged: bool
+    robust: bool | None
+
+    @property
+    def text(self) -> str | None:
+        """The current text at the end; None: there never was one."""
+        return next((entry.text for entry in reversed(self.entries) if entry.accepted), None)
+
+
+class _Record:
+    """Answers as they come in, and the text that is current."""
+
+    def __init__(self, backend: Backend):
+        self.entries: list[Entry] = []
+        self.text, self.version, self._backend = "", -1, backend.name
+        self.plans: list[Plan] = []
+
+    def add(self, answer: Answer, sweep: int, book: Textbook | None, accepted: bool, reason: str) -> None:
+        if accepted:
+            self.text, self.version = answer.text, self.version + 1
+            self.plans.append(parse_plan(answer.text))
+        self.entries.append(
+            Entry(
+                max(self.version, 0), sweep, book.discipline if book else "", book.sha if book else "", answer.verdict,
+                answer.critique, tuple(answer.principle_ids), answer.text, answer.prompt_sha, tuple(answer.tool_calls),
+                answer.usage, answer.failure, accepted, reason, self._backend,
+            )
+        )  # fmt: skip
+
+
+def exemplify(
+    situation: Situation, textbooks: tuple[Textbook, ...], backend: Backend, toolbox: Toolbox, *,
+    max_sweeps: int = MAX_SWEEPS, robustness: bool = False,
+) -> Result:  # fmt: skip
+    """Has a plan proposed, reviewed and refined.
+
+    Args:
+        situation: what is asked.
+        textbooks: in the order in which they review.
+        backend: whoever thinks.
+        toolbox: the situation's tools.
+        max_sweeps: after so many sweeps the loop stops, converged or not.
+        robustness: whether to try the final plan with another explanation.
+
+    Returns:
+        All answers, whether a whole sweep changed nothing, and whether the plan is robust.
+    """
+    record = _Record(backend)
+    for _ in range(DRAFT_ATTEMPTS):
+        answer = backend.draft(situation, textbooks, toolbox)
+        reason = _unreadable(answer)
+        record.add(answer, 0, None, not reason, reason)
+        if not reason:
+            break
+    if record.version < 0:
+        return Result(record.entries, False, None)
+    converged = False
+    for sweep in range(1, max_sweeps + 1):
+        changed, failed, cycled = _sweep(record, situation, textbooks, backend, toolbox, sweep)
+        if cycled:
+            break
+        if not changed and not failed:
+            converged = True
+            break
+    robust = None
+    if robustness and converged:
+        robust = _is_robust(record, situation, textbooks, backend, toolbox, sweep + 1)
+    return Result(record.entries, converged, robust)
+
+
+def _sweep(
+    record: _Record, situation: Situation, textbooks: tuple[Textbook, ...], backend: Backend, toolbox: Toolbox, sweep: int
+) -> tuple[bool, bool, bool]:
+    """One sweep: whether the plan changed, whether an answer failed, and whether a plan came back that was there before."""
+    changed = failed = False
+    for book in textbooks:
+        answer = backend.review(situation, book, record.text, toolbox)
+        failed |= bool(answer.failure)
+        if answer.failure or answer.verdict != "refine":
+            record.add(answer, sweep, book, False, "")
+            continue
+        reason = _unreadable(answer)
+        plan = None if reason else parse_plan(answer.text)
+        other = plan is not None and plan != record.plans[-1]
+        if other and plan in record.plans:
+            record.add(answer, sweep, book, False, f"cycle: the plan of version {record.plans.index(plan)} again")
+            return changed, failed, True
+        changed |= other
+        failed |= bool(reason)
+        record.add(answer, sweep, book, not reason, reason)
+    return changed, failed, False
+
+
+def _is_robust(
+    record: _Record, situation: Situation, textbooks: tuple[Textbook, ...], backend: Backend, toolbox: Toolbox, sweep: int
+) -> bool | None:
+    """The converse check: with another explanation of the same plan, does every textbook leave the plan alone?"""
+    plan = record.plans[-1]
+    answer = backend.explain_otherwise(situation, record.text, toolbox)
+    reason = _unreadable(answer)
+    if not reason and parse_plan(answer.text) != plan:
+        reason = "another plan, where another explanation was asked for"
+    record.add(answer, sweep, None, False, reason or "converse check: another explanation of the same plan")
+    if reason:
+        return None
+    robust = True
+    for book in textbooks:
+        review = backend.review(situation, book, answer.text, toolbox)
+        kept = review.verdict != "refine" or (not _unreadable(review) and parse_plan(review.text) == plan)
+        robust &= kept and not review.failure
+        record.add(review, sweep, book, False, "converse check")
+    return robust
+
+
+def _unreadable(answer: Answer) -> str:
+    """Why an answer's text cannot become the current one, or ""."""
+    if answer.failure:
+        return f"no answer: {answer.failure}"
+    try:
+        parse_plan(answer.text)
+    except UserError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,1 @@
+"""The rule-based back end: naive first plans, checkers as reviewers, repairs by the planner."""
