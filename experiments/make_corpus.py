@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from hjepa_gfn.exemplary.quality import print_quality, quality
 
 from experiments import cli
 from hjepa_gfn.data.builder import build
 from hjepa_gfn.data.directory import TRACES
 from hjepa_gfn.errors import UserError
+from hjepa_gfn.exemplary.quality import print_quality, quality
 from hjepa_gfn.exemplary.traces import read_traces
 
 _QUALITY_SAMPLE = 2000  # traces

@@ -47,13 +47,9 @@ def _make_actor(level: str, seed: int, textbooks: tuple[Textbook, ...], backend:
 
 
 def _make_backend(spec: str, settings: dict[str, Any], seed: int) -> Backend:
-    if spec == "rules":
-        from hjepa_gfn.exemplary.rules.backend import RuleBackend
-
-        return RuleBackend(**{"seed": seed, **settings})
     from hjepa_gfn.exemplary.backends import make_backend
 
-    return make_backend(spec, **settings)
+    return make_backend(spec, **({"seed": seed, **settings} if spec == "rules" else settings))
 
 
 def _replay(traces: Sequence[Trace], fallback: Backend) -> Backend:

@@ -1,6 +1,5 @@
 """Back ends: whoever thinks for the exemplary actor. One is made from a short text, e.g. of a command line."""
 
-import importlib
 import os
 from typing import Any
 
@@ -37,8 +36,9 @@ def _make(spec: str, settings: dict[str, Any]) -> Backend:
         unknown = settings.keys() - {"seed"}
         if unknown:
             raise UserError(f"{min(unknown)!r} is no setting of the back end 'rules': it has seed only")
-        # Looked up by name: rules need no package that the others do not, and the others do not need the rules.
-        return importlib.import_module("hjepa_gfn.exemplary.rules").RuleBased(**settings)
+        from hjepa_gfn.exemplary.rules.backend import RuleBackend
+
+        return RuleBackend(**settings)
     if kind in ("openai", "anthropic") and rest:
         from hjepa_gfn.exemplary.backends.language_model import LanguageModel
 
