@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hjepa_gfn.errors import UserError
-from hjepa_gfn.exemplary.tools import BoundedBot, TeacherStuck
+from hjepa_gfn.exemplary.bot import run_bot
 from hjepa_gfn.worlds import jitted
 from hjepa_gfn.worlds.babyai import make_env, reset_env
 
@@ -23,12 +23,9 @@ def recorded(level, seed, rng):
     env = make_env(level)
     first = reset_env(env, seed)
     start, actions, percepts, states = jitted.snapshot(env, SHAPE), [], [first], []
-    bot = BoundedBot(env) if seed % 2 == 0 else None
-    for _ in range(STEPS):
-        try:
-            action = bot.act()[0] if bot else int(rng.choice(7, p=[0.15, 0.15, 0.4, 0.1, 0.1, 0.08, 0.02]))
-        except TeacherStuck:
-            break
+    expert = run_bot(make_env(level), seed).action if seed % 2 == 0 else None
+    for t in range(STEPS if expert is None else min(STEPS, len(expert))):
+        action = int(rng.choice(7, p=[0.15, 0.15, 0.4, 0.1, 0.1, 0.08, 0.02])) if expert is None else expert[t]
         observation, _, terminated, truncated, _ = env.step(action)
         actions.append(action)
         percepts.append(observation)
