@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
         text_length=48,       # X: words of a text, begin and end included
         mission_length=12,
         vocab=512,            # BPE vocabulary
+        tool_spans=False,     # texts with tool results in them, as marked spans: longer (take text_length 72)
     ))
     c.model = ConfigDict(dict(
         state=64, hidden=256, leg=8,

@@ -75,18 +75,19 @@ def left_plan(
 
 
 def explain(
-    system: System, params: Params, key: jnp.ndarray, percept: Percept, mission: jnp.ndarray, plans: Plan, temperature: float
+    system: System, params: Params, key: jnp.ndarray, percept: Percept, mission: jnp.ndarray, plans: Plan, temperature: float,
+    given: jnp.ndarray | None = None,
 ) -> jnp.ndarray:
-    """The plan in words: token ids int32 [B, X] sampled from p(x|z,c)."""
+    """The plan in words: token ids int32 [B, X] sampled from p(x|z,c); `given`: see `sample_text`."""
     context, _ = encode(system, params, percept, mission)
-    return sample_text(system, params, key, plans, context, temperature)
+    return sample_text(system, params, key, plans, context, temperature, given)
 
 
 def compiled(system: System, options: Any) -> dict[str, Any]:
-    """The four functions above, jitted for one system and `config.agent`."""
+    """The functions above, jitted for one system and `config.agent`."""
     return {
         "habitual": jax.jit(lambda p, k, o, m: habitual(system, p, k, o, m, options.habit_temperature)),
         "plan": jax.jit(lambda p, k, o, m: plan(system, p, k, o, m, options.plan_samples, options.temperature)),
         "left_plan": jax.jit(lambda p, o, e: left_plan(system, p, o, e)),
-        "explain": jax.jit(lambda p, k, o, m, z: explain(system, p, k, o, m, z, 0.3)),
+        "explain": jax.jit(lambda p, k, o, m, z, given=None: explain(system, p, k, o, m, z, 0.3, given)),
     }

@@ -59,8 +59,8 @@ class PlanCorpus(tfds.core.GeneratorBasedBuilder):
                 {
                     "level": text(), "family": text(), "seed": f.Scalar(np.int64), "mission": text(), "situation": text(),
                     "success": flag(), "converged": flag(), "robust": number(),
-                    "final": text(),
-                    "drafts": f.Sequence({"text": text(), "critique": text(), "principle": text()}),
+                    "final": text(), "final_told": text(),
+                    "drafts": f.Sequence({"text": text(), "told": text(), "critique": text(), "principle": text()}),
                     "versions": f.Sequence(version),
                     "goals": f.Sequence(text()),
                     "subgoals": f.Sequence(text()),
@@ -107,11 +107,15 @@ def example_of(trace: Trace) -> dict:
         }
         for entry in trace.entries
     ]  # fmt: skip
-    drafts = [{"text": draft.text, "critique": draft.critique, "principle": draft.principle} for draft in trace.drafts]
+    drafts = [
+        {"text": draft.text, "told": draft.told, "critique": draft.critique, "principle": draft.principle}
+        for draft in trace.drafts
+    ]
     return {
         "level": trace.level, "family": trace.family, "seed": trace.seed, "mission": trace.mission,
         "situation": trace.situation.text, "success": trace.success, "converged": trace.converged,
-        "robust": NOT_TRIED if trace.robust is None else int(trace.robust), "final": final.text, "drafts": drafts,
+        "robust": NOT_TRIED if trace.robust is None else int(trace.robust), "final": final.text,
+        "final_told": final.told, "drafts": drafts,
         "versions": versions, "goals": [clause.goal for clause in final.plan], "subgoals": moves.subgoal,
         "clause": moves.clause, "steps": steps,
     }  # fmt: skip

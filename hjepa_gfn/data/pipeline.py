@@ -24,6 +24,7 @@ class PipelineConfig:
     window: int = 12  # W, actions in a window
     text_length: int = 48  # X, tokens of a text
     mission_length: int = 12  # M, tokens of a mission
+    tool_spans: bool = False  # texts with tool results in them, as marked spans
 
 
 class Pipeline:
@@ -56,6 +57,8 @@ class Pipeline:
     def __init__(self, data_dir: str | os.PathLike, split: str, tokenizer: Tokenizer, config: Any, seed: int):
         """Reads the split. `config`: see `PipelineConfig`. Raises UserError for bad data or sizes."""
         self.store = load_episodes(data_dir, split)
+        if getattr(config, "tool_spans", False):
+            self.store = self.store.told()
         self._batch_size, self._window = int(config.batch_size), int(config.window)
         for name in ("batch_size", "window", "text_length", "mission_length"):
             if getattr(config, name) < (3 if name.endswith("_length") else 1):

@@ -12,7 +12,7 @@ from hjepa_gfn.data.episodes import PlanCorpus, config_of
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary.traces import VIEW_SHAPE
 
-_TEXTS = ("level", "mission", "situation", "final")
+_TEXTS = ("level", "mission", "situation", "final", "final_told")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +27,10 @@ class EpisodeStore:
         clause: int32[S], which clause of the plan an action serves; 0 where no action follows a percept.
         offset: int64[N], index of each episode's first percept.
         steps: int64[N], T_i.
-        level, mission, situation, final: N strings each.
-        drafts, critiques, principles: N lists of strings, one string a draft (none: the first version was the final one).
+        level, mission, situation, final, final_told: N strings each; told: with the simulator's verdict on the plan as a marked
+            span (`exemplary.spans`).
+        drafts, drafts_told, critiques, principles: N lists of strings, one string a draft (none: the first version was the
+            final one).
         disciplines: N lists of strings: whose review each accepted refinement was, in order.
         seed: int64[N], the episodes' seeds.
         converged: bool[N]; robust: int32[N], 1, 0 or -1 (not tried).
@@ -45,7 +47,9 @@ class EpisodeStore:
     mission: list[str]
     situation: list[str]
     final: list[str]
+    final_told: list[str]
     drafts: list[list[str]]
+    drafts_told: list[list[str]]
     critiques: list[list[str]]
     principles: list[list[str]]
     disciplines: list[list[str]]
@@ -61,6 +65,10 @@ class EpisodeStore:
         """Everything that a tokenizer has to know: missions, final texts, drafts."""
         for mission, final, drafts in zip(self.mission, self.final, self.drafts, strict=True):
             yield from (mission, final, *drafts)
+
+    def told(self) -> "EpisodeStore":
+        """The same episodes with the texts that hold tool results in the place of those that do not."""
+        return dataclasses.replace(self, final=self.final_told, drafts=self.drafts_told)
 
 
 def load_episodes(data_dir: str | os.PathLike, split: str) -> EpisodeStore:
@@ -85,7 +93,7 @@ def load_episodes(data_dir: str | os.PathLike, split: str) -> EpisodeStore:
     frames = np.array([len(view) for view in columns["view"]])
     return EpisodeStore(
         **{name: np.concatenate(columns[name]) for name in ("view", "direction", "action", "segment", "clause")},
-        **{name: columns[name] for name in (*_TEXTS, "drafts", "critiques", "principles", "disciplines")},
+        **{name: columns[name] for name in (*_TEXTS, "drafts", "drafts_told", "critiques", "principles", "disciplines")},
         offset=np.cumsum(frames) - frames,
         steps=frames - 1,
         seed=np.array(columns["seed"], np.int64),
@@ -105,6 +113,7 @@ def _decode(example: dict) -> dict:
         },
         **{name: example[name].decode() for name in _TEXTS},
         "drafts": _strings(example["drafts"]["text"]),
+        "drafts_told": _strings(example["drafts"]["told"]),
         "critiques": _strings(example["drafts"]["critique"]),
         "principles": _strings(example["drafts"]["principle"]),
         "disciplines": _refined_by(example["versions"]),

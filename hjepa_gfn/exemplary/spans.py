@@ -29,6 +29,12 @@ def mark(name: str, result: str) -> str:
     return f"<tool>{name}: {result}</tool>"
 
 
+def with_result(text: str, name: str, result: str) -> str:
+    """A text with a marked tool result between its plan (up to the first full stop) and its explanation."""
+    plan, stop, explanation = text.partition(".")
+    return " ".join(part for part in (plan + stop, mark(name, result), explanation.strip()) if part)
+
+
 def spans_in(text: str) -> list[Span]:
     """The marked tool results of a text, in order; what is marked by halves is none."""
     return [Span(match[1], match[2], *match.span()) for match in _SPAN.finditer(text)]

@@ -13,6 +13,7 @@ import numpy as np
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary.phrases import Plan, explanation_of, legs_of, parse_plan
 from hjepa_gfn.exemplary.protocol import Situation, ToolCall, Usage
+from hjepa_gfn.exemplary.spans import with_result
 
 VIEW_SHAPE = (7, 7, 3)
 
@@ -59,7 +60,8 @@ class Entry:
 class Version(NamedTuple):
     """A text that was current for a while: `kind` "draft" or "final"; the critique that ended it, or let it stand.
 
-    `principle`: the first principle that this critique cites, or "".
+    `principle`: the first principle that this critique cites, or "". `told`: the text with what the simulator said of its
+    plan as a marked span between plan and explanation (`spans`), or the text itself where nobody tried it.
     """
 
     kind: str
@@ -68,6 +70,7 @@ class Version(NamedTuple):
     critique: str
     principle: str = ""
     explanation: str = ""
+    told: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +145,9 @@ class Trace:
             said = end or next((e for e in reversed(later) if e.critique), entry)
             principle = said.principle_ids[0] if end and said.principle_ids else ""
             kind = "draft" if end else "final"
-            found.append(Version(kind, entry.text, entry.plan, said.critique, principle, explanation_of(entry.text)))
+            results = [call.result for e in later[:1] for call in e.tool_calls if call.name == "roll_forward"]
+            told = with_result(entry.text, "roll_forward", results[0]) if results else entry.text
+            found.append(Version(kind, entry.text, entry.plan, said.critique, principle, explanation_of(entry.text), told))
         return found
 
     @property

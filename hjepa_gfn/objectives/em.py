@@ -137,9 +137,14 @@ def e_step(
     })
 
 
-def sample_text(system: System, params: Params, key: jnp.ndarray, plan: Plan, context: Context, temperature: float = 1.0
-                ) -> jnp.ndarray:
-    """x ~ p(x|z,c) int32 [B, X], word by word; 1 begins, 2 ends, 0 pads. plan [B]."""
+def sample_text(
+    system: System, params: Params, key: jnp.ndarray, plan: Plan, context: Context, temperature: float = 1.0,
+    given: jnp.ndarray | None = None,
+) -> jnp.ndarray:
+    """x ~ p(x|z,c) int32 [B, X], word by word; 1 begins, 2 ends, 0 pads. plan [B].
+
+    given: int32 [B, X], words that the texts hold already (0: free), as `x` is laid out.
+    """
     length, batch = system.network.sizes.text_length, plan.batch_shape[0]
     begin = jnp.zeros((batch, length), jnp.int32).at[:, 0].set(1)
 
@@ -149,6 +154,9 @@ def sample_text(system: System, params: Params, key: jnp.ndarray, plan: Plan, co
         log_p = log_p.at[:, :2].set(-jnp.inf)  # neither pad nor begin
         word = jnp.argmax(log_p + temperature * jax.random.gumbel(jax.random.fold_in(key, i), log_p.shape), axis=-1)
         word = jnp.where(ended, 0, word).astype(jnp.int32)
+        if given is not None:
+            held = jax.lax.dynamic_index_in_dim(given, i + 1, 1, False)
+            word = jnp.where(held > 0, held, word)
         return words.at[:, i + 1].set(word), ended | (word == 2), draft
 
     draft = system.net(params, plan, context, method="prepare")

@@ -19,11 +19,12 @@ from hjepa_gfn.objectives.system import System, make_system
 NUM_ACTIONS = 7  # MiniGrid
 
 
-def corpus_tokenizer(data_dir: str | os.PathLike, vocab: int) -> Tokenizer:
+def corpus_tokenizer(data_dir: str | os.PathLike, vocab: int, tool_spans: bool = False) -> Tokenizer:
     """A BPE tokenizer trained on the training split's texts and missions (deterministic)."""
     from hjepa_gfn.data.store import load_episodes
 
     store = load_episodes(data_dir, "train")
+    store = store.told() if tool_spans else store
     texts = [*store.mission, *store.final, *(draft for drafts in store.drafts for draft in drafts)]
     return train_tokenizer(texts, vocab)
 
@@ -33,7 +34,7 @@ class AgentTask:
 
     def __init__(self, config: Any, data_dir: str | os.PathLike):
         self.config = config
-        self.tokenizer = corpus_tokenizer(data_dir, config.data.vocab)
+        self.tokenizer = corpus_tokenizer(data_dir, config.data.vocab, config.data.get("tool_spans", False))
         self.pipeline = Pipeline(Path(data_dir), "train", self.tokenizer, config.data, config.seed)
         self.system = system_of(config, self.tokenizer)
         self.train_steps = train_steps.make_train_steps(self.system, config)

@@ -13,7 +13,7 @@ import numpy as np
 from hjepa_gfn.data.workshop import Workshop
 from hjepa_gfn.exemplary.backends.replay import Replay
 from hjepa_gfn.exemplary.phrases import Clause, legs_of, parse_plan, plan_in_words
-from hjepa_gfn.exemplary.protocol import Answer, Situation
+from hjepa_gfn.exemplary.protocol import Answer, Situation, ToolCall
 from hjepa_gfn.exemplary.textbooks import Principle, Textbook
 from hjepa_gfn.exemplary.traces import Entry, Trace, Trajectory
 
@@ -52,6 +52,11 @@ def sha(*names):
     return hashlib.sha256(repr(names).encode()).hexdigest()
 
 
+def tried(plan):
+    """What the tool that a review used has said."""
+    return (ToolCall("roll_forward", {}, f"it has {len(legs_of(plan))} legs."),)
+
+
 class Backend:
     """Drafts a plan with a needless leg at each clause's start; reviews find one, or leave the text as it is."""
 
@@ -74,10 +79,10 @@ class Backend:
         plan = parse_plan(text)
         at = next((i for i, clause in enumerate(plan) if clause.legs[0] == [0, 1] and len(clause.legs) > 1), None)
         if at is None or draws(question).random() < 0.3:
-            return Answer("keep", "", "nothing to find", (), question)
+            return Answer("keep", "", "nothing to find", (), question, tried(plan))
         plan[at] = Clause(plan[at].goal, plan[at].legs[1:])
         better = f"{plan_in_words(plan)} because {situation.id}."
-        return Answer("refine", better, "a needless leg", (textbook.principles[0].id,), question)
+        return Answer("refine", better, "a needless leg", (textbook.principles[0].id,), question, tried(plan))
 
     def explain_otherwise(self, situation, text, toolbox):
         question = self.question_sha("explain", situation, None, text)

@@ -63,6 +63,8 @@ def test_dataset_holds_what_the_traces_hold():
             assert store.converged[i] == trace.converged
             assert store.robust[i] == {None: -1, False: 0, True: 1}[trace.robust]
             assert store.drafts[i] == [draft.text for draft in trace.drafts]
+            assert store.told().final[i] == trace.final.told
+            assert store.told().drafts[i] == [draft.told for draft in trace.drafts]
             assert store.critiques[i] == [draft.critique for draft in trace.drafts]
             assert store.principles[i] == [draft.principle for draft in trace.drafts]
             assert store.disciplines[i] == [entry.discipline for entry in trace.entries if entry.accepted and entry.sweep]
@@ -72,6 +74,7 @@ def test_dataset_holds_what_the_traces_hold():
             assert store.clause[start : start + steps].tolist() == [moves.clause[leg] for leg in moves.segment]
             assert (store.view[start : start + steps + 1] == trace.trajectory.view).all()
             assert (store.direction[start : start + steps + 1] == trace.trajectory.direction).all()
+    assert any("</tool> because" in text for text in store.told().final)
     assert any(store.principles) and set(store.robust) == {-1, 1} and store.clause.max() > 0
 
 

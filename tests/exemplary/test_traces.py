@@ -5,6 +5,8 @@ import pytest
 
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary import ExemplaryActor, read_traces
+from hjepa_gfn.exemplary.phrases import parse_plan
+from hjepa_gfn.exemplary.spans import spans_in, strip_spans
 from hjepa_gfn.exemplary.traces import Trace, TraceWriter
 
 
@@ -56,3 +58,13 @@ def test_a_broken_line_is_named(trace, tmp_path, damage):
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match="nowhere.jsonl"):
         list(read_traces(tmp_path / "nowhere.jsonl"))
+
+
+def test_told_texts_hold_what_the_simulator_said_of_their_own_plan(trace):
+    for version in trace.versions:
+        (span,) = spans_in(version.told)
+        assert span.name == "roll_forward"
+        assert span.result.startswith("fulfils the mission") or version.kind == "draft"
+        assert strip_spans(version.told) == version.text
+        assert parse_plan(version.told) == version.plan and version.told.index("<tool>") == version.text.index(".") + 2
+    assert len({version.told for version in trace.versions}) > 1
