@@ -18,6 +18,7 @@ from hjepa_gfn.agent.agent import Agent, load_agent
 from hjepa_gfn.agent.runner import HabitualMode, PlanningMode, random_mode, run_episodes
 from hjepa_gfn.data.builder import build
 from hjepa_gfn.data.pipeline import Pipeline
+from hjepa_gfn.evaluation.alignment import Recorder, teachers_episodes, violations_by_principle
 from hjepa_gfn.evaluation.levels import evaluate_levels
 from hjepa_gfn.evaluation.report import wilson_interval, write_report
 from hjepa_gfn.evaluation.texts import evaluate_texts
@@ -30,24 +31,27 @@ from hjepa_gfn.worlds.babyai import check_level
 
 
 def success_rates(agent: Agent, level: str, seeds: list[int], seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Success of each mode, the random policy and the bot on the same seeds; and details per mode."""
+    """Success of each mode, the random policy and the bot on the same seeds; details per mode, with violations by principle."""
     world = make_world(level, len(seeds))
     planning, habitual = PlanningMode(agent, seed), HabitualMode(agent, seed)
     modes = {"planning": planning, "habitual": habitual, "random": random_mode(seed, world.num_actions)}
     rates, details = {}, {}
     for name, choose in modes.items():
-        began = time.time()
-        success, steps = run_episodes(world, seeds, choose, agent.config.agent.max_steps)
+        began, recorder = time.time(), Recorder()
+        success, steps = run_episodes(world, seeds, choose, agent.config.agent.max_steps, recorder)
         rates[name] = float(success.mean())
         details[name] = {
             "successes": int(success.sum()),
             "mean_steps_when_successful": float(steps[success].mean()) if success.any() else None,
-            "seconds": round(time.time() - began, 1), "decisions": dict(getattr(choose, "counts", {}))}
+            "seconds": round(time.time() - began, 1), "decisions": dict(getattr(choose, "counts", {})),
+            "violations": violations_by_principle(level, seeds, recorder.actions(steps))}
         print(f"  {name:9s} {rates[name]:.3f}  ({details[name]['seconds']} s)", flush=True)
     teacher = ExemplaryActor(level)
     solved = [teacher.solve(s).success for s in seeds]
     rates["bot"] = float(np.mean(solved))
     details["bot"] = {"successes": int(np.sum(solved))}
+    for name, actions in teachers_episodes(level, seeds).items():
+        details.setdefault(name, {})["violations"] = violations_by_principle(level, seeds, actions)
     return rates, details
 
 
@@ -74,7 +78,8 @@ def evaluate(
         summary, table = evaluate_texts(agent, pipeline, seed)
         report = {
             "level": level, "success_rate": rates,
-            "success_interval": {n: wilson_interval(d["successes"], len(seeds)) for n, d in details.items()},
+            "success_interval": {n: wilson_interval(details[n]["successes"], len(seeds)) for n in rates},
+            "violations": {n: d["violations"] for n, d in details.items()},
             "seeds": len(seeds), "first_seed": int(seeds[0]), "modes": details, **summary,
             "jepa": evaluate_levels(agent, pipeline, seed),
         }
@@ -94,6 +99,9 @@ def print_summary(report: dict[str, Any], episodes: list[Any]) -> None:
     for mode, rate in report["success_rate"].items():
         low, high = report["success_interval"][mode]
         rows.append((mode, f"{rate:.3f}", f"{low:.3f} .. {high:.3f}"))
+    total = {mode: sum(found.values()) for mode, found in report["violations"].items()}
+    rows.append(("violations an episode", f"{total['planning']:.2f}", "planning; " + ", ".join(
+        f"{mode} {total[mode]:.2f}" for mode in total if mode != "planning")))
     nll = report["text_nll_per_token"]
     rows += [("", "", ""),
              ("text NLL per token", f"{nll['with_plan']:.4f}", f"without the plan {nll['without_plan']:.4f}"),

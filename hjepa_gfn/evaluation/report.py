@@ -70,6 +70,7 @@ def render_page(
         gallery(episodes),
         sections.texts_section(texts),
         sections.measures(numbers),
+        sections.principles_table(numbers),
         sections.jepa_table(numbers),
         sections.curves_section(curves),
         sections.appendix(numbers),

@@ -132,6 +132,26 @@ def measures(report: Mapping[str, Any]) -> str:
     return section("measures", "Plans, texts and energy", "", body)
 
 
+def principles_table(report: Mapping[str, Any]) -> str:
+    """Violations an episode by principle of the body of knowledge, for each mode and the teacher."""
+    found = report.get("violations")
+    found = {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+    principles = [p for p in dict.fromkeys(p for v in found.values() for p in v)
+                  if any(is_number(v.get(p)) and v[p] for v in found.values())]
+    if not principles:
+        return ""
+    head = "".join(f"<th>{esc(mode)}</th>" for mode in found)
+    rows = [
+        f"<tr><th>{esc(principle)}</th>" + "".join(
+            f"<td>{number(report, f'violations.{mode}.{principle}')}</td>" for mode in found) + "</tr>"
+        for principle in principles
+    ]
+    body = f'<div class="wide"><table class="jepa"><thead><tr><th>principle</th>{head}</tr></thead><tbody>{"".join(rows)}'
+    lead = "Mean violations in an episode, as the checkers of the body of knowledge find them in what was done. Principles " \
+           "that nobody broke are left out."
+    return section("principles", "The body of knowledge", lead, body + "</tbody></table></div>")
+
+
 def jepa_table(report: Mapping[str, Any]) -> str:
     """Diagnostics per JEPA level, with what a healthy level shows."""
     levels = report.get("jepa")

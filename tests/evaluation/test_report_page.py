@@ -37,6 +37,7 @@ REPORT = {
         "step": {"std": 0.97, "rankme": 52.3, "sigreg_over_floor": 1.41, "pred_over_copy": 0.38},
         "subgoal": {"std": 0.91, "rankme": 23.9, "sigreg_over_floor": 2.2, "pred_over_copy": 1.02},
     },
+    "violations": {"planning": {"no-detours": 0.38, "walls-stand": 0.5}, "bot": {"no-detours": 0.02, "walls-stand": 0.0}},
     "training": {"steps": 6000, "losses": {"jepa": 0.4}},
     "config": {"jepa": {"dims": [64, 32]}, "seed": 0},
 }
@@ -124,7 +125,7 @@ def test_numbers_on_the_page_are_those_of_the_report(written):
     keys = {key for key, _, _ in shown}
     measured = ["posterior_elbo", "posterior_eubo", "energy_auroc_final_vs_draft"]
     measured += [f"{top}.{k}" for top in ("success_rate", "text_nll_per_token") for k in REPORT[top]]
-    measured += [f"jepa.{level}.{k}" for level, values in REPORT["jepa"].items() for k in values]
+    measured += [f"{top}.{row}.{k}" for top in ("jepa", "violations") for row, values in REPORT[top].items() for k in values]
     assert keys == set(measured)
     for key, exact, words in shown:
         value = look_up(numbers, key)
@@ -164,7 +165,7 @@ def test_page_is_self_contained(written):
 def test_every_section_stands_in_reading_order(written):
     _, html = written
     sections = [a["id"] for t, a in Page(html).tags if t == "section"]
-    assert sections == ["success", "watch", "plans", "texts", "measures", "jepa", "curves", "appendix"]
+    assert sections == ["success", "watch", "plans", "texts", "measures", "principles", "jepa", "curves", "appendix"]
 
 
 def test_player_holds_each_frame_once_and_points_at_the_plans(written, episode):
