@@ -20,6 +20,7 @@ from absl import flags
 from experiments import cli
 from hjepa_gfn.data.builder import build
 from hjepa_gfn.data.pipeline import Pipeline
+from hjepa_gfn.data.store import load_episodes
 from hjepa_gfn.distributed import unbox
 from hjepa_gfn.evaluation.levels import level_table, probe_table
 from hjepa_gfn.files import write_json
@@ -72,7 +73,7 @@ def main(config: Any) -> None:
     out, seeds = Path(f.out), list(range(f.seeds))
     corpus = build(config.level, out / "corpus", config.data.train_episodes, config.evaluation.texts, config.data.seed,
                    config.data.workers, f.progress)
-    tokenizer = corpus_tokenizer(corpus, config.data.vocab)
+    tokenizer = corpus_tokenizer(load_episodes(corpus, "train"), config.data.vocab)
     pipelines = {split: Pipeline(corpus, split, tokenizer, config.data, 0) for split in ("train", "validation")}
     system = system_of(config, tokenizer)
     rows: dict[str, Any] = {}

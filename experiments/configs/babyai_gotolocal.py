@@ -10,7 +10,7 @@ def get_config() -> ConfigDict:
     c.microbatches = 1        # parts of a batch whose gradients are accumulated one after the other
 
     c.data = ConfigDict(dict(
-        train_episodes=10000, validation_episodes=300, seed=0, workers=2,
+        train_episodes=8000, validation_episodes=300, seed=0, workers=2,
         batch_size=96,
         window=12,            # W: percepts seen at once by the JEPA, and the farthest an observed plan reaches
         text_length=48,       # X: words of a text, begin and end included

@@ -2,7 +2,7 @@
 
     corpus.json                  how it was made, and size and SHA-256 of every other file; written last
     traces/{train,validation}.jsonl
-    plan_corpus/FAMILY/2.0.0/    the TFDS dataset (array_record)
+    plan_corpus/FAMILY/2.1.0/    the TFDS dataset (array_record)
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from hjepa_gfn.errors import UserError
 MANIFEST = "corpus.json"
 TRACES = "traces"
 DATASET = "plan_corpus"
-FORMAT = 2  # raise it when the traces or the dataset change
+FORMAT = 3  # raise it when the traces or the dataset change
 REMEDY = "delete it or rebuild with `python -m experiments.make_corpus --overwrite`"
 
 

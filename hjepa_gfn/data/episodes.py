@@ -17,7 +17,7 @@ from hjepa_gfn.worlds.families import check_family, family_names
 
 NO_ACTION = -1  # in the last step; its segment and clause too
 NOT_TRIED = -1  # `robust` where the converse check was not made
-VERSION = "2.0.0"
+VERSION = "2.1.0"
 
 
 def config_of(family: str) -> tfds.core.BuilderConfig:

@@ -54,9 +54,13 @@ class Pipeline:
         truncated: how many texts and missions were too long for their arrays.
     """
 
-    def __init__(self, data_dir: str | os.PathLike, split: str, tokenizer: Tokenizer, config: Any, seed: int):
-        """Reads the split. `config`: see `PipelineConfig`. Raises UserError for bad data or sizes."""
-        self.store = load_episodes(data_dir, split)
+    def __init__(
+        self, data_dir: str | os.PathLike, split: str, tokenizer: Tokenizer, config: Any, seed: int,
+        store: EpisodeStore | None = None,
+    ):
+        """Reads the split, unless it was read already (`store`). `config`: see `PipelineConfig`. Raises UserError for bad data
+        or sizes."""
+        self.store = store or load_episodes(data_dir, split)
         if getattr(config, "tool_spans", False):
             self.store = self.store.told()
         self._batch_size, self._window = int(config.batch_size), int(config.window)

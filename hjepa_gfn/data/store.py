@@ -31,7 +31,6 @@ class EpisodeStore:
             span (`exemplary.spans`).
         drafts, drafts_told, critiques, principles: N lists of strings, one string a draft (none: the first version was the
             final one).
-        disciplines: N lists of strings: whose review each accepted refinement was, in order.
         seed: int64[N], the episodes' seeds.
         converged: bool[N]; robust: int32[N], 1, 0 or -1 (not tried).
     """
@@ -52,7 +51,6 @@ class EpisodeStore:
     drafts_told: list[list[str]]
     critiques: list[list[str]]
     principles: list[list[str]]
-    disciplines: list[list[str]]
     seed: np.ndarray
     converged: np.ndarray
     robust: np.ndarray
@@ -93,7 +91,7 @@ def load_episodes(data_dir: str | os.PathLike, split: str) -> EpisodeStore:
     frames = np.array([len(view) for view in columns["view"]])
     return EpisodeStore(
         **{name: np.concatenate(columns[name]) for name in ("view", "direction", "action", "segment", "clause")},
-        **{name: columns[name] for name in (*_TEXTS, "drafts", "drafts_told", "critiques", "principles", "disciplines")},
+        **{name: columns[name] for name in (*_TEXTS, "drafts", "drafts_told", "critiques", "principles")},
         offset=np.cumsum(frames) - frames,
         steps=frames - 1,
         seed=np.array(columns["seed"], np.int64),
@@ -116,14 +114,8 @@ def _decode(example: dict) -> dict:
         "drafts_told": _strings(example["drafts"]["told"]),
         "critiques": _strings(example["drafts"]["critique"]),
         "principles": _strings(example["drafts"]["principle"]),
-        "disciplines": _refined_by(example["versions"]),
         **{name: example[name] for name in ("seed", "converged", "robust")},
     }
-
-
-def _refined_by(versions: dict) -> list[str]:
-    accepted = zip(versions["discipline"], versions["accepted"], versions["sweep"])
-    return [discipline.decode() for discipline, taken, sweep in accepted if taken and sweep]
 
 
 def _strings(values: list[bytes]) -> list[str]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.data.pipeline import Pipeline, batch_shapes
+from hjepa_gfn.data.store import EpisodeStore, load_episodes
 from hjepa_gfn.data.tokenizer import Tokenizer, train_tokenizer
 from hjepa_gfn.models import fsq
 from hjepa_gfn.objectives import train_steps
@@ -19,11 +20,8 @@ from hjepa_gfn.objectives.system import System, make_system
 NUM_ACTIONS = 7  # MiniGrid
 
 
-def corpus_tokenizer(data_dir: str | os.PathLike, vocab: int, tool_spans: bool = False) -> Tokenizer:
-    """A BPE tokenizer trained on the training split's texts and missions (deterministic)."""
-    from hjepa_gfn.data.store import load_episodes
-
-    store = load_episodes(data_dir, "train")
+def corpus_tokenizer(store: EpisodeStore, vocab: int, tool_spans: bool = False) -> Tokenizer:
+    """A BPE tokenizer trained on a split's texts and missions (deterministic)."""
     store = store.told() if tool_spans else store
     texts = [*store.mission, *store.final, *(draft for drafts in store.drafts for draft in drafts)]
     return train_tokenizer(texts, vocab)
@@ -34,8 +32,9 @@ class AgentTask:
 
     def __init__(self, config: Any, data_dir: str | os.PathLike):
         self.config = config
-        self.tokenizer = corpus_tokenizer(data_dir, config.data.vocab, config.data.get("tool_spans", False))
-        self.pipeline = Pipeline(Path(data_dir), "train", self.tokenizer, config.data, config.seed)
+        store = load_episodes(data_dir, "train")
+        self.tokenizer = corpus_tokenizer(store, config.data.vocab, config.data.get("tool_spans", False))
+        self.pipeline = Pipeline(Path(data_dir), "train", self.tokenizer, config.data, config.seed, store)
         self.system = system_of(config, self.tokenizer)
         self.train_steps = train_steps.make_train_steps(self.system, config)
         s = config.schedule
