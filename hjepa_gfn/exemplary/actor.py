@@ -10,7 +10,7 @@ from hjepa_gfn.exemplary.rules.backend import RuleBackend
 from hjepa_gfn.exemplary.textbooks import Textbook
 from hjepa_gfn.exemplary.toolbox import Toolbox
 from hjepa_gfn.exemplary.traces import Trace, Trajectory
-from hjepa_gfn.worlds.babyai import make_env
+from hjepa_gfn.worlds.babyai import NoSuchEpisode, make_env
 from hjepa_gfn.worlds.language import describe_situation
 
 
@@ -57,7 +57,10 @@ class ExemplaryActor:
         return trace and trace.without_trajectory()
 
     def _think(self, episode_seed: int, split: str, family: str) -> tuple[Trace | None, Rollout | None]:
-        run = bot.run(self._env, int(episode_seed))
+        try:
+            run = bot.run(self._env, int(episode_seed))
+        except NoSuchEpisode:
+            return None, None
         start = run.rollout
         view, direction, mission = start.views[0], start.poses[0][2], self._env.mission
         text = describe_situation(view, direction, mission)

@@ -23,6 +23,7 @@ from hjepa_gfn.worlds.protocol import Observation, World  # noqa: E402
 
 ACTION_NAMES = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE, DONE = range(7)
+MAX_DRAWS = 100_000  # random numbers that making a level may take: mostly hundreds, at most 10,000 were seen
 PERCEPT_SPEC = {
     "view": ((language.VIEW_SIZE, language.VIEW_SIZE, 3), np.dtype(np.uint8)),
     "direction": ((), np.dtype(np.int32)),
@@ -59,10 +60,31 @@ def silenced() -> Iterator[None]:
         yield
 
 
+class NoSuchEpisode(UserError):
+    """A level's generator finds no end with this seed."""
+
+
 def reset_env(env: MiniGridEnv, seed: int) -> dict:
-    """Start the episode of a seed on a simulator, silently. Returns MiniGrid's observation."""
-    with silenced():
-        return env.reset(seed=int(seed))[0]
+    """Start the episode of a seed on a simulator, silently. Returns MiniGrid's observation.
+
+    Raises:
+        NoSuchEpisode: the level's generator does not end: MiniGrid looks for ever for a free place in a full room.
+    """
+    draws, draw = 0, type(env)._rand_int
+
+    def bounded(low: int, high: int) -> int:
+        nonlocal draws
+        draws += 1
+        if draws > MAX_DRAWS:
+            raise NoSuchEpisode(f"{env.spec.id if env.spec else 'level'}: seed {seed} makes no episode: its generator does not end")
+        return draw(env, low, high)
+
+    env._rand_int = bounded  # on the instance, for the time of the reset
+    try:
+        with silenced():
+            return env.reset(seed=int(seed))[0]
+    finally:
+        del env._rand_int
 
 
 class BabyAIWorld:

@@ -5,7 +5,7 @@ import pytest
 
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.worlds import World, make_world
-from hjepa_gfn.worlds.babyai import FORWARD, LEFT, make_env, reset_env
+from hjepa_gfn.worlds.babyai import FORWARD, LEFT, NoSuchEpisode, make_env, reset_env
 
 LEVEL = "BabyAI-GoToLocal-v0"
 
@@ -114,3 +114,16 @@ def test_misuse_is_refused():
     world.reset([1, 2])
     with pytest.raises(UserError, match="shape"):
         world.step(np.zeros(3, int))
+
+
+def test_a_level_whose_generator_finds_no_end_is_given_up():
+    """MiniGrid looks for ever for a place of which the cell ahead is free, in a room that is full."""
+    from hjepa_gfn.exemplary import ExemplaryActor
+
+    env = make_env("BabyAI-SynthS5R2-v0")
+    with pytest.raises(NoSuchEpisode, match="BabyAI-SynthS5R2-v0: seed 6470 makes no episode"):
+        reset_env(env, 6470)
+    reset_env(env, 6471)
+    assert "_rand_int" not in vars(env)
+    actor = ExemplaryActor("BabyAI-SynthS5R2-v0", robustness=False)
+    assert actor.trace(6470, "train") is None and actor.imagine(6470, "train") is None
