@@ -76,7 +76,8 @@ def reset_env(env: MiniGridEnv, seed: int) -> dict:
         nonlocal draws
         draws += 1
         if draws > MAX_DRAWS:
-            raise NoSuchEpisode(f"{env.spec.id if env.spec else 'level'}: seed {seed} makes no episode: its generator does not end")
+            name = env.spec.id if env.spec else type(env).__name__
+            raise NoSuchEpisode(f"{name}: seed {seed} makes no episode: the level's generator does not end")
         return draw(env, low, high)
 
     env._rand_int = bounded  # on the instance, for the time of the reset
