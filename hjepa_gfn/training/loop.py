@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from hjepa_gfn.distributed import ShardingRules, abstract_state, host_shards, init_state, jit_step, put_batch
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.files import write_bytes, write_json
+from hjepa_gfn.training.ahead import Ahead, first_uses, shapes_of
 from hjepa_gfn.training.books import Books
 from hjepa_gfn.training.checkpoints import Checkpoints
 from hjepa_gfn.training.metrics import Window
@@ -118,6 +119,12 @@ def _compile(task: Task, abstract: Any, mesh: Mesh, rules: ShardingRules) -> dic
     return steps
 
 
+def _unjitted(task: Task, step: int) -> list[str]:
+    """The train steps that come up from `step` on, in order; those that were jitted already are used as they are."""
+    order = first_uses(task.schedule, range(step, task.total_steps), len(task.train_steps))
+    return [name for name in order if not hasattr(task.train_steps[name], "lower")]
+
+
 def _iterate(
     task: Task,
     state: State,
@@ -138,7 +145,7 @@ def _iterate(
     log_every: int,
 ) -> State:
     """From `step` finished iterations to the end. Everything that touches the disk happens between two iterations."""
-    shards, timings = host_shards(mesh), books.timings
+    shards, timings, steps, ahead = host_shards(mesh), books.timings, dict(compiled), None
 
     def save() -> None:
         nonlocal saved
@@ -153,11 +160,15 @@ def _iterate(
             profile.before(step)
             with timings.host("data"):
                 batch = put_batch(task.batch(step, *shards), mesh)
+            # the hosts of a pod compile together, when each is at the same step
+            if ahead is None and jax.process_count() == 1:
+                ahead = Ahead(compiled, _unjitted(task, step), shapes_of(state), shapes_of(batch))
+                steps |= {name: ahead[name] for name in ahead}
             for name in task.schedule(step):
                 # Nothing may cross to or from the device unasked: an implicit transfer stalls the pipeline at every
                 # step.
                 with jax.transfer_guard("disallow"), jax.profiler.TraceAnnotation(name, step_num=step):
-                    state, metrics = timings.step(name, compiled[name], state, batch)
+                    state, metrics = timings.step(name, steps[name], state, batch)
                 window.add(name, metrics)
             with jax.transfer_guard("disallow"):
                 _, state = timings.call("finish_iteration", compiled[None], state)
@@ -182,6 +193,8 @@ def _iterate(
         line.close(step)
         return state
     finally:
+        if ahead:
+            ahead.close()
         profile.close()
         books.close()
 
