@@ -83,7 +83,7 @@ def report_all(config: Any, topology: str, num_slices: int, mesh_sizes: dict[str
     out = {
         "topology": topology, "num_slices": num_slices, "devices": mesh.devices.size, "mesh": sizes,
         "compiler": aot.compiler_version(), "options": aot.FAST if fast else {}, "parameters": count(trained),
-        "batch_size": config.data.batch_size, "remat": config.model.compute.remat, "steps": {}}
+        "batch_size": config.data.batch_size, "remat": config.model.compute.remat, "sampling": rules.sampling, "steps": {}}
     print(f"{topology} x {num_slices}: {mesh.devices.size} devices as {sizes}; {count(trained) / 1e9:.3f} billion parameters; "
           f"batch {config.data.batch_size}; {out['compiler']}", flush=True)
     heads = ("peak GiB", "free GiB", "ICI GB", "DCN GB", "TFLOP/dev", "over model", "waste", "compile s")

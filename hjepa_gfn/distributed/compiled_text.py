@@ -18,6 +18,8 @@ _SHAPE = re.compile(r"\b(pred|bf16|[sufc]\d+)\[([\d,]*)\]")
 _REFERENCE = re.compile(r"\b(calls|to_apply|body|condition|branch_computations|called_computations)=(\{[^}]*\}|%?[\w.\-]+)")
 _INSTRUCTION = re.compile(r"(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z\-]+)\(")
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all", "ragged-all-to-all")
+# Between slices TPU programs hold no collective: each device hands its part to the runtime by a `send` to the host.
+SLICES = "replica"
 
 
 class Collective(NamedTuple):
@@ -107,16 +109,18 @@ def collectives(text: str, axes: Sequence[str], sizes: Sequence[int]) -> list[Co
         for line in lines if counts[name] else ():
             match = _INSTRUCTION.match(line)
             kind = match[3].removesuffix("-start") if match else ""
-            if kind not in COLLECTIVES:
+            between_slices = kind == "send" and "xla_megascale" in line
+            if kind not in COLLECTIVES and not between_slices:
                 continue
             pieces = [(_size(kind_, shape), shape) for kind_, shape in _SHAPE.findall(match[2])]
             # the result of a -start holds operand and result: the larger is what moves; else a tuple of results
-            moved = max(p[0] for p in pieces) if match[3].endswith("-start") else sum(p[0] for p in pieces)
+            part = between_slices or match[3].endswith("-start")
+            moved = max(p[0] for p in pieces) if part else sum(p[0] for p in pieces)
             shape = max(pieces)[1]
             channel = re.search(r"channel_id=(\d+)", line)
-            one = Collective(
-                kind, _axes_of(line, axes, sizes), moved, counts[name], tuple(int(n) for n in shape.split(",") if n),
-                name in looped)
+            over = (SLICES,) if between_slices else _axes_of(line, axes, sizes)
+            shape = tuple(int(n) for n in shape.split(",") if n)
+            one = Collective(kind, over, moved, counts[name], shape, name in looped)
             key = (kind, channel[1] if channel else match[1])  # pieces of one fused collective share a channel
             if key not in found or one.times * one.bytes > found[key].times * found[key].bytes:
                 found[key] = one

@@ -52,6 +52,26 @@ def test_compiled_programs_say_the_same(fn, count):
     assert compiled_flops(jax.jit(fn).lower(X, W).compile().as_text()) == count * ONE
 
 
+BETWEEN_SLICES = """HloModule jit_f
+
+ENTRY %main (p: f32[32,8]) -> f32[32,8] {
+  %p = f32[32,8]{1,0} parameter(0)
+  %after-all = token[] after-all(), frontend_attributes={MegascaleRendezvousKeyName="all-reduce.1_0"}
+  %send = (f32[32,8]{1,0}, u32[], token[]) send(%p, %after-all), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send-done = token[] send-done(%send), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"}
+  %recv = (f32[32,8]{1,0}, u32[], token[]) recv(%after-all), channel_id=1, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv-done = (f32[32,8]{1,0}, token[]) recv-done(%recv), channel_id=1, is_host_transfer=true
+  %other = (f32[32,8]{1,0}, u32[], token[]) send(%p, %after-all), channel_id=3, is_host_transfer=true
+  ROOT %out = f32[32,8]{1,0} get-tuple-element(%recv-done), index=0
+}
+"""  # noqa: E501  (as the TPU compiler writes it, shortened)
+
+
+def test_what_slices_send_each_other_is_counted():
+    (found,) = collectives(BETWEEN_SLICES, ("replica", "fsdp"), (2, 4))
+    assert (found.kind, found.axes, found.bytes, found.times) == ("send", ("replica",), 32 * 8 * 4, 1)
+
+
 def test_collectives_are_told_by_mesh_axis_and_counted_in_loops():
     mesh = make_mesh(replica=2, data=2, fsdp=2)
     place = lambda *spec: NamedSharding(mesh, PartitionSpec(*spec))
