@@ -9,7 +9,7 @@ Differs from MiniGrid in one thing: a box with something in it is refused.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ _COLOURS = (Colors.RED, Colors.GREEN, Colors.BLUE, Colors.PURPLE, Colors.YELLOW,
 _DIRECTIONS = np.array([1, 2, 3, 0])
 _ACTIONS = np.array([2, 1, 0, 3, 4, 5])
 _DOORS = (Tiles.DOOR_OPEN, Tiles.DOOR_CLOSED, Tiles.DOOR_LOCKED)
-_TILES = {"wall": Tiles.WALL, "ball": Tiles.BALL, "box": Tiles.SQUARE, "key": Tiles.KEY, "goal": Tiles.GOAL}
+TILES = {"wall": Tiles.WALL, "ball": Tiles.BALL, "box": Tiles.SQUARE, "key": Tiles.KEY, "goal": Tiles.GOAL}
 _FLOOR = np.array([Tiles.FLOOR, Colors.BLACK], np.uint8)
 _NOTHING = np.array([Tiles.EMPTY, Colors.EMPTY], np.uint8)
 
@@ -61,13 +61,13 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
             into[OBJECT_TO_IDX["empty"], colour, state] = _FLOOR
             into[OBJECT_TO_IDX["door"], colour, state] = _DOORS[state], theirs
             back[_DOORS[state], theirs] = OBJECT_TO_IDX["door"], colour, state
-            for name, tile in _TILES.items():
+            for name, tile in TILES.items():
                 into[OBJECT_TO_IDX[name], colour, state] = tile, theirs
                 back[tile, theirs] = OBJECT_TO_IDX[name], colour, 0
     return into, back
 
 
-_INTO, _BACK = _tables()
+_INTO, VIEW_CODES = _tables()
 
 
 def snapshot(env: MiniGridEnv, shape: tuple[int, int] | None = None) -> GridState:
@@ -85,7 +85,7 @@ def snapshot(env: MiniGridEnv, shape: tuple[int, int] | None = None) -> GridStat
     if any(getattr(thing, "contains", None) is not None for thing in things):
         raise UserError("a jitted world knows no boxes with something in them: use the level's own simulator")
     kinds = {IDX_TO_OBJECT[int(kind)] for kind in np.unique(cells[..., 0])}
-    if unknown := kinds - {"empty", "door", *_TILES}:
+    if unknown := kinds - {"empty", "door", *TILES}:
         raise UserError(f"a jitted world knows no {min(unknown)}: use the level's own simulator")
     grid = _INTO[tuple(np.moveaxis(cells, -1, 0))].transpose(1, 0, 2)
     height, width = shape or grid.shape[:2]
@@ -119,7 +119,7 @@ def _percept(state: GridState) -> dict[str, jax.Array]:
     view = minigrid_field_of_view(state.grid, agent, VIEW_SIZE, VIEW_SIZE)
     own = jnp.where(state.pocket[0] == Tiles.EMPTY, jnp.asarray(_FLOOR), state.pocket)
     view = view.at[VIEW_SIZE - 1, VIEW_SIZE // 2].set(own)  # MiniGrid shows what is carried in the agent's own cell
-    seen = jnp.asarray(_BACK)[view[..., 0], view[..., 1]]
+    seen = jnp.asarray(VIEW_CODES)[view[..., 0], view[..., 1]]
     return {"view": seen.transpose(1, 0, 2), "direction": (state.direction - 1) % 4}
 
 
@@ -145,5 +145,19 @@ def roll_out(state: GridState, actions: jax.Array) -> tuple[GridState, dict[str,
         return after, percept(after)
 
     last, seen = jax.lax.scan(move, state, actions.T)
-    first = percept(state)
-    return last, jax.tree.map(lambda a, b: jnp.concatenate([a[:, None], jnp.moveaxis(b, 0, 1)], axis=1), first, seen)
+    return last, _from(percept(state), seen)
+
+
+def trace_states(state: GridState, actions: jax.Array) -> tuple[GridState, dict[str, jax.Array]]:
+    """As `roll_out`, with the states [B, T+1] before each action and after the last: what only the simulator knows."""
+    def move(state: GridState, action: jax.Array) -> tuple[GridState, tuple[GridState, dict[str, jax.Array]]]:
+        after = act(state, action)
+        return after, (after, percept(after))
+
+    _, (states, seen) = jax.lax.scan(move, state, actions.T)
+    return _from(state, states), _from(percept(state), seen)
+
+
+def _from(first: Any, later: Any) -> Any:
+    """Leaves [B, ...] and [T, B, ...] as [B, T+1, ...]."""
+    return jax.tree.map(lambda a, b: jnp.concatenate([a[:, None], jnp.moveaxis(b, 0, 1)], axis=1), first, later)
