@@ -46,11 +46,10 @@ def success_rates(agent: Agent, level: str, seeds: list[int], seed: int) -> tupl
             "seconds": round(time.time() - began, 1), "decisions": dict(getattr(choose, "counts", {})),
             "violations": violations_by_principle(level, seeds, recorder.actions(steps))}
         print(f"  {name:9s} {rates[name]:.3f}  ({details[name]['seconds']} s)", flush=True)
-    teacher = ExemplaryActor(level)
-    solved = [teacher.solve(s).success for s in seeds]
+    episodes, solved = teachers_episodes(ExemplaryActor(level, robustness=False), seeds)
     rates["bot"] = float(np.mean(solved))
     details["bot"] = {"successes": int(np.sum(solved))}
-    for name, actions in teachers_episodes(level, seeds).items():
+    for name, actions in episodes.items():
         details.setdefault(name, {})["violations"] = violations_by_principle(level, seeds, actions)
     return rates, details
 

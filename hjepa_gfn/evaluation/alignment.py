@@ -37,11 +37,10 @@ def violations_by_principle(
     return {principle: float(np.mean([row[principle] for row in rows])) for principle in rows[0]}
 
 
-def teachers_episodes(level: str, seeds: Sequence[int]) -> dict[str, list[list[int]]]:
+def teachers_episodes(actor: ExemplaryActor, seeds: Sequence[int]) -> tuple[dict[str, list[list[int]]], list[bool]]:
     """What the teacher's side does on the same seeds: "bot", the planner alone; "exemplary actor", the final plan executed
-    (the planner's episode where no final plan was found)."""
-    actor = ExemplaryActor(level, robustness=False)
-    bot = [list(actor.solve(seed).action) for seed in seeds]
+    (the planner's episode where no final plan was found). And where the bot succeeds."""
+    episodes = [actor.solve(seed) for seed in seeds]
     traces = [actor.trace(seed, "test") for seed in seeds]
-    final = [trace.trajectory.action if trace else taken for trace, taken in zip(traces, bot, strict=True)]
-    return {"bot": bot, "exemplary actor": final}
+    final = [list(trace.trajectory.action if trace else e.action) for trace, e in zip(traces, episodes, strict=True)]
+    return {"bot": [list(e.action) for e in episodes], "exemplary actor": final}, [e.success for e in episodes]

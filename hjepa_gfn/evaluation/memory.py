@@ -46,11 +46,15 @@ def explore(level: str, seeds: Sequence[int], steps: int, seed: int = 0) -> Walk
     return Walks(jax.tree.map(np.asarray, seen), action, jax.tree.map(np.asarray, states))
 
 
+def _ahead_and_aside(state: jitted.GridState) -> tuple[np.ndarray, np.ndarray]:
+    """The steps (y, x) ahead of the agent and to its right, int [B, T+1, 2] each."""
+    steps = np.array([[-1, 0], [0, 1], [1, 0], [0, -1]])  # xminigrid's directions: up, right, down, left
+    return steps[state.direction], steps[(state.direction + 1) % 4]
+
+
 def view_places(state: jitted.GridState) -> np.ndarray:
     """The cell (y, x) that each cell of a view shows: int [B, T+1, 7, 7, 2], indexed as views are."""
-    # xminigrid's directions are up, right, down, left; as (y, x)
-    forward = np.array([[-1, 0], [0, 1], [1, 0], [0, -1]])[state.direction]
-    right = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]])[state.direction]
+    forward, right = _ahead_and_aside(state)
     i, j = np.meshgrid(np.arange(VIEW_SIZE), np.arange(VIEW_SIZE), indexing="ij")
     ahead, aside = AGENT_CELL[1] - j, i - AGENT_CELL[0]
     return (state.position[:, :, None, None] + ahead[..., None] * forward[:, :, None, None]
@@ -81,8 +85,7 @@ def lone_object(walks: Walks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     flat = things.reshape(*things.shape[:2], -1)
     y, x = np.divmod(flat.argmax(-1), things.shape[-1])
     offset = np.stack([y, x], -1) - walks.state.position
-    forward = np.array([[-1, 0], [0, 1], [1, 0], [0, -1]])[walks.state.direction]
-    right = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]])[walks.state.direction]
+    forward, right = _ahead_and_aside(walks.state)
     place = np.stack([(offset * forward).sum(-1), (offset * right).sum(-1)], -1).astype(float)
     shown = ((walks.seen["view"][..., 0] >= BALL - 1) & (walks.seen["view"][..., 0] <= BALL + 1)).any((2, 3))
     there = flat.any(-1)  # carried, it is nowhere

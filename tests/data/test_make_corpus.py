@@ -3,13 +3,13 @@
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
 from experiments.make_corpus import settings_of
 from hjepa_gfn.data.directory import check_corpus
 from hjepa_gfn.errors import UserError
+from tests.data.processes import session_is_alive, wait_until
 
 
 def make_corpus(*arguments):
@@ -62,18 +62,3 @@ def test_a_killed_build_leaves_no_corpus_and_no_workers(tmp_path):
         process.kill()
     assert not out.exists()
     wait_until(lambda: not session_is_alive(process.pid))  # otherwise workers wait for work for ever
-
-
-def wait_until(condition, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.05)
-
-
-def session_is_alive(group):
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -15,6 +15,7 @@ from hjepa_gfn.data.chunks import Header, chunk_path, read_chunk, write_chunk
 from hjepa_gfn.data.lock import locked
 from hjepa_gfn.errors import UserError
 from tests.data import corpora, fake
+from tests.data.processes import session_is_alive, wait_until
 
 SIZES = dict(n_train=150, n_validation=10, chunk=4)
 PROGRAM = """
@@ -36,21 +37,6 @@ def work_of(out):
 def chunks_of(out):
     work = work_of(out)
     return len(list(work.glob("chunks/*.jsonl"))) if work else 0
-
-
-def wait_until(condition, seconds=120.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.005)
-
-
-def session_is_alive(group):
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_ten_kills_leave_the_same_corpus_and_lose_little(tmp_path):

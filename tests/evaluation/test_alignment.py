@@ -5,6 +5,7 @@ import pytest
 
 from hjepa_gfn.agent.runner import run_episodes
 from hjepa_gfn.evaluation.alignment import Recorder, teachers_episodes, violations_by_principle
+from hjepa_gfn.exemplary import ExemplaryActor
 from hjepa_gfn.worlds import make_world
 
 LEVEL, SEEDS = "BabyAI-GoToLocal-v0", [3, 4, 5]
@@ -25,8 +26,8 @@ def test_means_over_episodes_by_principle():
 
 
 def test_the_teacher_breaks_nothing_and_bumping_into_walls_shows():
-    teacher = teachers_episodes(LEVEL, SEEDS)
-    assert set(teacher) == {"bot", "exemplary actor"}
+    teacher, solved = teachers_episodes(ExemplaryActor(LEVEL, robustness=False), SEEDS)
+    assert set(teacher) == {"bot", "exemplary actor"} and solved == [True] * 3
     final = violations_by_principle(LEVEL, SEEDS, teacher["exemplary actor"])
     assert sum(final.values()) == 0 and "state-your-ground" not in final
     bumping = violations_by_principle(LEVEL, SEEDS, [[2] * 12] * 3)
