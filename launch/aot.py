@@ -4,11 +4,13 @@
 
 Writes `launch/reports/<size>_<topology>[_x<slices>].json` and prints a table: does the step fit in memory, what does it move
 within and between slices, how much work is it. Needs the extra `tpu`. The figures are the compiler's; nothing is run.
+Steps are written as they are done; those of the file that are the same program by the same compiler are not compiled again.
 """
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +50,20 @@ def full_mesh(sizes: dict[str, int], devices: int, num_slices: int) -> dict[str,
     return {axis: sizes.get(axis, 1) for axis in ("replica", "data", "fsdp", "tensor")}
 
 
-def report_all(config: Any, topology: str, num_slices: int, mesh_sizes: dict[str, int], steps: list[str], fast: bool) -> dict:
-    """Reports of the named train steps (all, if none is named) of the system that `config` describes."""
+def same_steps(found: dict, settings: dict) -> dict[str, dict]:
+    """The steps of an earlier report `found`, if it was made with the same settings; else none."""
+    same = all(found.get(name) == value for name, value in settings.items())
+    return dict(found.get("steps", {})) if same else {}
+
+
+def report_all(
+    config: Any, topology: str, num_slices: int, mesh_sizes: dict[str, int], steps: list[str], fast: bool,
+    known: dict | None = None, save: Callable[[dict], None] = lambda found: None,
+) -> dict:
+    """Reports of the named train steps (all, if none is named) of the system that `config` describes.
+
+    known: an earlier report, whose steps are kept where their program has not changed. save: called after each step.
+    """
     import jax
 
     from hjepa_gfn.data.pipeline import batch_shapes
@@ -80,21 +94,28 @@ def report_all(config: Any, topology: str, num_slices: int, mesh_sizes: dict[str
     trained = {group: tree for group, tree in abstract.params.items() if group != "target"}
     count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
     model_flops = step_flops(config)
-    out = {
+    settings = {
         "topology": topology, "num_slices": num_slices, "devices": mesh.devices.size, "mesh": sizes,
         "compiler": aot.compiler_version(), "options": aot.FAST if fast else {}, "parameters": count(trained),
-        "batch_size": config.data.batch_size, "remat": config.model.compute.remat, "sampling": rules.sampling, "steps": {}}
+        "batch_size": config.data.batch_size, "remat": config.model.compute.remat, "sampling": rules.sampling}
+    earlier = same_steps(known or {}, settings)
+    out = {**settings, "steps": {step: earlier[step] for step in registry if step in earlier and steps and step not in steps}}
     print(f"{topology} x {num_slices}: {mesh.devices.size} devices as {sizes}; {count(trained) / 1e9:.3f} billion parameters; "
           f"batch {config.data.batch_size}; {out['compiler']}", flush=True)
     heads = ("peak GiB", "free GiB", "ICI GB", "DCN GB", "TFLOP/dev", "over model", "waste", "compile s")
     print(f"{'step':10}" + "".join(f"{head:>11}" for head in heads))
     for step in steps or registry:
         lowered = aot.lower(registry[step], abstract, batch, mesh, rules)
+        if step in earlier and earlier[step]["digest"] == lowered.digest:
+            out["steps"][step] = earlier[step]
+            print(f"{step:10} is the same program as in the report", flush=True)
+            continue
         layers = [n for n in (config.model.layers, config.model.context_layers) if n > 1]
         found = aot.report(lowered, mesh, kind.generation.hbm_gib, layers, aot.FAST if fast else None)
         # of the same work without rematerialisation, by formula
         found["over_model_flops"] = round(found["program_flops"] / model_flops[step], 4)
         out["steps"][step] = found
+        save(out)
         print(f"{step:10}{found['peak_hbm_gib']:11.2f}{found['free_gib']:11.2f}{found['ici_bytes'] / 1e9:11.2f}"
               f"{found['dcn_bytes'] / 1e9:11.3f}{found['flops_per_device'] / 1e12:11.2f}"
               f"{found['over_model_flops']:11.3f}{found['partition_waste']:11.3f}"
@@ -144,7 +165,7 @@ def suggest(config: Any, topology: str, num_slices: int, steps: list[str], fast:
 
 def main(config: Any) -> None:
     """The entry point."""
-    from hjepa_gfn.files import write_json
+    from hjepa_gfn.files import read_json, write_json
 
     f = flags.FLAGS
     if f.topology.partition(":")[0] not in GENERATIONS:
@@ -153,13 +174,15 @@ def main(config: Any) -> None:
         with config.unlocked():
             print(f"suggested: {suggest(config, f.topology, f.num_slices, f.steps or list(HEAVIEST), f.fast)}")
         return
-    with config.unlocked():
-        found = report_all(config, f.topology, f.num_slices, parse_mesh(f.mesh), f.steps, f.fast)
-    found = {"command": "python -m launch.aot " + " ".join(sys.argv[1:]), **found}
     size = next((arg.split("=", 1)[1] for arg in sys.argv if arg.startswith("--config=")), "babyai_gotolocal").split(":")[-1]
     slices = f"_x{f.num_slices}" if f.num_slices > 1 else ""
     out = Path(f.out) if f.out else REPORTS / f"{size}_{f.topology.replace(':', '_')}{slices}.json"
-    write_json(out, found)
+    command = "python -m launch.aot " + " ".join(sys.argv[1:])
+    with config.unlocked():
+        found = report_all(
+            config, f.topology, f.num_slices, parse_mesh(f.mesh), f.steps, f.fast, read_json(out) if out.exists() else None,
+            lambda found: write_json(out, {"command": command, **found}))
+    write_json(out, {"command": command, **found})
     fits = all(step["fits"] for step in found["steps"].values())
     print(f"{'fits' if fits else 'DOES NOT FIT'}; written to {out}")
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from hjepa_gfn.distributed.compiled_text import collectives, moved_by_axes, whole_stacks
+from hjepa_gfn.distributed.compiled_text import SLICES, collectives, moved_by_axes, whole_stacks
 from hjepa_gfn.distributed.mesh import AXES, BATCH_AXES
 from hjepa_gfn.distributed.program_flops import count_flops
 from hjepa_gfn.distributed.sharding import ShardingRules
@@ -54,7 +54,8 @@ def report(
     cost = cost[0] if isinstance(cost, list) else cost
     found = collectives(compiled.as_text(), AXES, [mesh.shape[axis] for axis in AXES])
     moved = moved_by_axes(found)
-    between = sum(size for axes, size in moved.items() if "replica" in axes.split("+"))
+    sent = sorted((c for c in found if SLICES in c.axes), key=lambda c: -c.bytes * c.times)
+    between = sum(c.bytes * c.times for c in sent)
     peak = memory.peak_memory_in_bytes / 2**30
     devices = mesh.devices.size
     once = cost.get("flops", 0.0)
@@ -63,6 +64,8 @@ def report(
         "arguments_gib": round(memory.argument_size_in_bytes / 2**30, 4),
         "donated_gib": round(memory.alias_size_in_bytes / 2**30, 4),
         "ici_bytes": sum(moved.values()) - between, "dcn_bytes": between, "moved_by_axes": moved,
+        "largest_between_slices": [
+            {"kind": c.kind, "shape": list(c.shape), "times": c.times, "bytes": c.bytes * c.times} for c in sent[:6]],
         "collectives": len(found), "whole_stacks_gathered": whole_stacks(found, layers),
         "program_flops": lowered.flops, "flops_per_device": lowered.flops / devices,
         # matmuls that the partitioner does more than once: the compiler's count over an even share, bodies of loops once
