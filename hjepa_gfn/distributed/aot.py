@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from hjepa_gfn.distributed.compiled_text import SLICES, collectives, moved_by_axes, whole_stacks
-from hjepa_gfn.distributed.mesh import AXES, BATCH_AXES
+from hjepa_gfn.distributed.compiled_text import collectives, moved_by_axes, whole_stacks
+from hjepa_gfn.distributed.mesh import AXES, BATCH_AXES, SLICES
 from hjepa_gfn.distributed.program_flops import count_flops
 from hjepa_gfn.distributed.sharding import ShardingRules
 from hjepa_gfn.distributed.steps import jit_step

@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hjepa_gfn.distributed.mesh import SLICES
+
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f64": 8, "s64": 8, "u64": 8}  # the others: 4
 _SHAPE = re.compile(r"\b(pred|bf16|[sufc]\d+)\[([\d,]*)\]")
 _REFERENCE = re.compile(r"\b(calls|to_apply|body|condition|branch_computations|called_computations)=(\{[^}]*\}|%?[\w.\-]+)")
 _INSTRUCTION = re.compile(r"(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z\-]+)\(")
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all", "ragged-all-to-all")
 # Between slices TPU programs hold no collective: each device hands its part to the runtime by a `send` to the host.
-SLICES = "replica"
 
 
 class Collective(NamedTuple):

@@ -17,6 +17,7 @@ from hjepa_gfn.errors import UserError
 AXES = ("replica", "data", "fsdp", "tensor")
 # Examples are spread over every axis but `tensor`: an fsdp shard holds a part of the parameters *and* of the batch.
 BATCH_AXES = ("replica", "data", "fsdp")
+SLICES = "replica"  # the axis between slices
 
 
 def make_mesh(

@@ -52,7 +52,7 @@ class ShardingRules:
             if getattr(self, name) not in allowed:
                 raise UserError(f"sharding.{name}={getattr(self, name)!r}: must be {' or '.join(map(repr, allowed))}")
         for name in _logical_axes():
-            for axis in _as_tuple(getattr(self, name)):
+            for axis in mesh_axes(getattr(self, name)):
                 if axis not in AXES:
                     raise UserError(f"sharding.{name}: no mesh axis {axis!r}; there are {', '.join(AXES)}")
 
@@ -73,7 +73,7 @@ class ShardingRules:
         for name, size in zip(logical_axes, shape):
             if name is not None and name not in known:
                 raise ValueError(f"unknown logical axis {name!r}: ShardingRules knows {', '.join(sorted(known))}")
-            axes = _as_tuple(getattr(self, name)) if name else ()
+            axes = mesh_axes(getattr(self, name)) if name else ()
             # mesh axes of size 1 spread nothing: the first dimension takes them
             axes = tuple(axis for axis in axes if axis not in taken or mesh.shape[axis] > 1)
             for axis in axes:
@@ -98,7 +98,8 @@ def _logical_axes() -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(ShardingRules) if field.name not in _CHOICES)
 
 
-def _as_tuple(axes: MeshAxes) -> tuple[str, ...]:
+def mesh_axes(axes: MeshAxes) -> tuple[str, ...]:
+    """What a rule, or an entry of a partition, is spread over, as a tuple."""
     return (axes,) if isinstance(axes, str) else tuple(axes or ())
 
 
@@ -148,11 +149,23 @@ def use_mesh(mesh: Mesh, rules: ShardingRules = ShardingRules()) -> Iterator[Non
         yield
 
 
+def layout() -> tuple[Mesh, ShardingRules] | None:
+    """The mesh and the rules in use."""
+    return _layout.value
+
+
+@contextmanager
+def batch_over(axes: MeshAxes) -> Iterator[None]:
+    """Within it (while tracing), the logical axis `batch` is spread over these mesh axes only."""
+    layout = _layout.value
+    with _layout(layout and (layout[0], dataclasses.replace(layout[1], batch=axes))):
+        yield
+
+
 @contextmanager
 def rows_whole() -> Iterator[None]:
     """Within it (while tracing), the logical axis `batch` is not spread: for tables, and for rows that are spread already."""
-    layout = _layout.value
-    with _layout(layout and (layout[0], dataclasses.replace(layout[1], batch=None))):
+    with batch_over(None):
         yield
 
 
@@ -220,7 +233,7 @@ def gather_for_sampling(params: Any, axes: Any, dtype: str) -> Any:
     def copy(leaf: jax.Array, names: tuple[str | None, ...] | None) -> jax.Array:
         names = names or (None,) * leaf.ndim
         held = rules.spec(names, leaf.shape, mesh, "a parameter")
-        kept = [tuple(axis for axis in _as_tuple(over) if axis not in BATCH_AXES) or None for over in held]
+        kept = [tuple(axis for axis in mesh_axes(over) if axis not in BATCH_AXES) or None for over in held]
         leaf = leaf.astype(dtype) if "layers" in names else leaf
         return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, PartitionSpec(*kept)))
 

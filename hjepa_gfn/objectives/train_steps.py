@@ -12,6 +12,7 @@ import optax
 from flax import struct
 
 from hjepa_gfn.distributed.sharding import gather_for_sampling, in_groups, logical_axes, no_mesh
+from hjepa_gfn.distributed.slices import mean_over_slices, num_slices
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.gflownet.gate import Gate, gate_value, hold, init_gate, threshold, update_gate
 from hjepa_gfn.objectives import em, ranking
@@ -54,20 +55,19 @@ def learning_rate(config: Any, step: jnp.ndarray, group: str) -> jnp.ndarray:
     return base * (0.1 + 0.45 * (1.0 + jnp.cos(jnp.pi * phase)))
 
 
-def accumulate(loss_fn: Callable, parts: int, params: Params, key: jnp.ndarray, batch: Any) -> tuple[tuple, Params]:
-    """((loss, metrics), gradients) of `loss_fn(params, key, batch)`, means over `parts` microbatches taken one after the other.
-
-    Part i holds the rows i, i + parts, ...: on a mesh each device gives a part of its own rows to every microbatch.
+def accumulate(loss_fn: Callable, params: Params, keys: jnp.ndarray, batch: Any) -> tuple[tuple, Params]:
+    """((loss, metrics), gradients) of `loss_fn(params, keys[i], part i)`, means over P = len(keys) microbatches, one after the
+    other. Part i holds the rows i, i + P, ...: on a mesh each device gives a part of its own rows to every microbatch.
     """
-    gradient = jax.value_and_grad(loss_fn, has_aux=True)
+    gradient, parts = jax.value_and_grad(loss_fn, has_aux=True), keys.shape[0]
     if parts == 1:
-        return gradient(params, key, batch)
+        return gradient(params, keys[0], batch)
     batch = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
 
     def add(total, part):
         return jax.tree.map(jnp.add, total, gradient(params, *part)), None
 
-    parts_of = jax.random.split(key, parts), batch
+    parts_of = keys, batch
     shapes = jax.eval_shape(gradient, params, *jax.tree.map(lambda x: x[0], parts_of))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     total, _ = jax.lax.scan(add, zeros, parts_of)
@@ -128,18 +128,34 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
     tx = make_optimizer(config.optimizer)
     options, rows = config.em, config.em.rows
 
+    parts, dtype = config.microbatches, config.model.compute.dtype
+
     @cache
     def axes() -> Params:
         with no_mesh():
             boxed = jax.eval_shape(lambda key: init_params(system, key, config.data.mission_length), jax.random.key(0))
-        return logical_axes({g: boxed[g] for g in SAMPLER_GROUPS})
+        return logical_axes(boxed)
 
     def grouped(loss_fn: Callable) -> Callable:
-        def mean_loss(params, key, batch):
-            each = in_groups(partial(loss_fn, params), jax.random.split(key, config.groups), batch)
+        def mean_loss(params, keys, batch):
+            each = in_groups(partial(loss_fn, params), keys, batch)
             return jax.tree.map(lambda x: x.mean(0), each)
 
         return mean_loss
+
+    def keys_of(key: jnp.ndarray, name: str) -> jnp.ndarray:
+        """A key for each microbatch [P], or for each of its groups [P, G]."""
+        keys = jax.random.split(key, parts) if parts > 1 else key[None]
+        return keys if name == "jepa" else jax.vmap(lambda k: jax.random.split(k, config.groups))(keys)
+
+    def gradients(loss_fn: Callable, moving: Params, keys: jnp.ndarray, batch: Any) -> tuple[tuple, Params]:
+        """`accumulate`; where groups are spread over slices, by slice first."""
+        slices = num_slices()
+        if keys.ndim < 2 or slices == 1 or config.groups % slices:
+            return accumulate(loss_fn, moving, keys, batch)
+        own = jnp.moveaxis(keys.reshape(parts, slices, -1), 1, 0)
+        of_params = {g: axes()[g] for g in moving}
+        return mean_over_slices(partial(accumulate, loss_fn, moving), of_params, dtype, own, batch)
 
     def train_step(name: str, groups: tuple[str, ...], loss_fn: Callable, after: Callable | None = None):
         loss_fn = loss_fn if name == "jepa" else grouped(loss_fn)
@@ -150,13 +166,13 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
             fixed = dict(state.params)
             if name in SAMPLING:
                 sampler = {g: state.params[g] for g in SAMPLER_GROUPS}
-                sampler = gather_for_sampling(sampler, axes(), config.model.compute.dtype)
+                sampler = gather_for_sampling(sampler, {g: axes()[g] for g in SAMPLER_GROUPS}, dtype)
                 fixed |= {} if sampler is None else {"sampler": sampler}
 
             def wrapped(moving, key, batch):
                 return loss_fn({**fixed, **moving}, key, batch)
 
-            (loss, metrics), grads = accumulate(wrapped, config.microbatches, moving, key, batch)
+            (loss, metrics), grads = gradients(wrapped, moving, keys_of(key, name), batch)
             new = apply_gradients(config, tx, state, grads, groups)
             metrics = {"loss": loss, "grad_norm": optax.global_norm(grads), **metrics}
             return after(state, new, metrics) if after else (new, metrics)
