@@ -3,7 +3,7 @@
 The stated part of a text ends at its first full stop; phrases are joined by "; ", in any order, and say each of the five
 `TOPICS` once. What cannot be known is said in one phrase, so `parse_prediction` gives back the prediction exactly:
 
-    step 3 has no effect; nothing is held at the end; the red door ends up open; the mission is not fulfilled; 5 steps are taken.
+    step 3 has no effect; nothing is held at the end; the red door ends up open; the mission is fulfilled; 5 steps are taken.
     every step has an effect; what is held and what is changed cannot be known from what is in view; the mission is ...
 """
 

@@ -1,4 +1,4 @@
-"""What the exemplary actor's loop is about: plans, or predictions. A product is read off a text; equality decides what changed."""
+"""What the exemplary actor's loop is about: plans, or predictions. A product is read off a text; equality says what changed."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -5,9 +5,9 @@ import functools
 from typing import NamedTuple
 
 from hjepa_gfn.exemplary.checkers.case import Case
+from hjepa_gfn.exemplary.forecasts import Prediction
 from hjepa_gfn.exemplary.foresight.foresee import Foresight, foresee
 from hjepa_gfn.exemplary.foresight.truth import what_happened
-from hjepa_gfn.exemplary.forecasts import Prediction
 from hjepa_gfn.exemplary.phrases import actions_of, parse_plan
 from hjepa_gfn.exemplary.protocol import Situation
 from hjepa_gfn.exemplary.rollout import Rollout

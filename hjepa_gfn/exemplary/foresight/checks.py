@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from hjepa_gfn.exemplary.checkers.epistemology import false_places, use_your_eyes
+from hjepa_gfn.exemplary.forecasts import TOPICS
 from hjepa_gfn.exemplary.foresight.case import Fault, PredictionCase
 from hjepa_gfn.exemplary.foresight.overlooked import principle_of_step
-from hjepa_gfn.exemplary.forecasts import TOPICS
 from hjepa_gfn.exemplary.simulation import LOCKED
 from hjepa_gfn.worlds.babyai import PICKUP
 from hjepa_gfn.worlds.language import DOOR_STATES, VIEW_SIZE, place_in_words

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hjepa_gfn.exemplary.foresight.picture import Picture, picture, place_of
 from hjepa_gfn.exemplary.forecasts import Change, Prediction
+from hjepa_gfn.exemplary.foresight.picture import Picture, picture, place_of
 from hjepa_gfn.exemplary.simulation import Effect, State
 from hjepa_gfn.worlds.babyai import DROP, FORWARD, PICKUP, TOGGLE
 from hjepa_gfn.worlds.language import BOX, DOOR_STATES, Place

@@ -8,8 +8,8 @@ from hjepa_gfn.worlds.babyai import DROP, FORWARD, PICKUP, TOGGLE
 def principle_of_step(case: PredictionCase) -> tuple[str, str]:
     """The principle, and the complaint, about a wrong first step in vain.
 
-    Where a step in vain is overlooked, it is the principle that the step breaks; where a step is wrongly said to be in vain, the
-    one about what such a step does.
+    Where a step in vain is overlooked, it is the principle that the step breaks; where a step is wrongly said to be in vain,
+    the one about what such a step does.
     """
     said, true = case.prediction.vain, case.sound.vain
     if said == 0 or 0 < true < said:
@@ -44,4 +44,5 @@ def _overlooked(case: PredictionCase, step: int) -> tuple[str, str]:
         return "one-at-a-time", f"step {step} picks up with the {start.layout.items[held].name} in hand."
     if action in (PICKUP, DROP):
         return "within-reach", f"step {step} has nothing that it could {'pick up' if action == PICKUP else 'put down there'}."
-    return "known-actions", f"step {step} has no effect: nothing comes of {'toggling there' if action == TOGGLE else 'waiting'}."
+    what = "toggling there" if action == TOGGLE else "waiting"
+    return "known-actions", f"step {step} has no effect: nothing comes of {what}."

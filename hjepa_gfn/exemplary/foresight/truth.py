@@ -1,7 +1,7 @@
 """What did happen: the prediction that a rollout bears out, for judging predictions. Privileged: never for an agent's eyes."""
 
-from hjepa_gfn.exemplary.foresight.foresee import VAIN, changes_between
 from hjepa_gfn.exemplary.forecasts import Prediction
+from hjepa_gfn.exemplary.foresight.foresee import VAIN, changes_between
 from hjepa_gfn.exemplary.rollout import Rollout
 
 

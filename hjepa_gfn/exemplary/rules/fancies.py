@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from hjepa_gfn.exemplary.forecasts import Prediction
 from hjepa_gfn.exemplary.foresight.checks import NEAR
 from hjepa_gfn.exemplary.foresight.foresee import Foresight, foresee
 from hjepa_gfn.exemplary.foresight.picture import HOME, Picture, picture
-from hjepa_gfn.exemplary.forecasts import Prediction
 from hjepa_gfn.exemplary.simulation import CLOSED, DIRECTIONS, MOVABLE, Cell, Effect, Item, State
 from hjepa_gfn.worlds.babyai import DONE, LEFT, PICKUP, RIGHT, TOGGLE
 from hjepa_gfn.worlds.language import COLOUR_WORDS, DOOR
@@ -39,7 +39,8 @@ class FanciedState(State):
 
     def copy(self) -> "FanciedState":
         """An independent copy."""
-        new = FanciedState(self.layout, self.pos, self.heading, dict(self.at), dict(self.door), self.carrying, fancies=self.fancies)
+        at, door = dict(self.at), dict(self.door)
+        new = FanciedState(self.layout, self.pos, self.heading, at, door, self.carrying, fancies=self.fancies)
         new.steps, new.success, new.failed, new.memory = self.steps, self.success, self.failed, self.memory.copy()
         return new
 

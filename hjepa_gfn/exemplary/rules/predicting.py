@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from hjepa_gfn.exemplary.checkers import DISCIPLINES
+from hjepa_gfn.exemplary.forecasts import Prediction, parse_prediction, prediction_in_words
 from hjepa_gfn.exemplary.foresight.case import Fault, PredictionCase, sound_prediction
 from hjepa_gfn.exemplary.foresight.checks import PREDICTION_CHECKS, faults
 from hjepa_gfn.exemplary.foresight.grounds import grounds
-from hjepa_gfn.exemplary.forecasts import Prediction, parse_prediction, prediction_in_words
 from hjepa_gfn.exemplary.phrases import actions_of, explanation_of, parse_plan
 from hjepa_gfn.exemplary.rollout import Rollout
 from hjepa_gfn.exemplary.rules.fancies import FANCIES, fancied
@@ -37,7 +37,7 @@ class Review(NamedTuple):
 
 
 class Foreteller:
-    """One question's thinking: a situation and the plan that is carried out in it. Depends on the seed and the question only."""
+    """A question's thinking: a situation and the plan that is carried out in it. Depends on the seed and the question only."""
 
     def __init__(self, seed: int, toolbox: Toolbox):
         """`seed`: of naive beliefs and wording."""
@@ -102,7 +102,8 @@ class Foreteller:
             own = fancies & set(FANCIES.get(discipline, ()))
             if own:
                 better = self._write(fancies - own)
-                if parse_prediction(better) != case.prediction and len(self._recognise(self._case(better)) or ()) < len(fancies):
+                left = self._recognise(self._case(better)) or ()
+                if parse_prediction(better) != case.prediction and len(left) < len(fancies):  # so reviews never go in circles
                     return better
             elif any(faults(case, _CHECKED[other]) for other in FANCIES if fancies & set(FANCIES[other])):
                 return None
