@@ -8,10 +8,9 @@ import numpy as np
 
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary.forecasts import Prediction
-from hjepa_gfn.exemplary.foresight.case import PredictionCase
+from hjepa_gfn.exemplary.foresight.case import PredictionCase, Question
 from hjepa_gfn.exemplary.foresight.checks import PREDICTION_CHECKS, faults
 from hjepa_gfn.exemplary.foresight.truth import is_true
-from hjepa_gfn.exemplary.phrases import actions_of, parse_plan
 from hjepa_gfn.exemplary.quality import diversity
 from hjepa_gfn.exemplary.rollout import roll
 from hjepa_gfn.exemplary.scoring import situation_of
@@ -41,10 +40,10 @@ def prediction_quality(traces: Iterable[Trace]) -> dict[str, Any]:
     succeed = []
     for trace in traces:
         _, state = situation_of(trace.level, trace.seed)
-        rollout = roll(state, tuple(actions_of(parse_plan(trace.situation.supposed))))
+        rollout = roll(state, (question := Question(trace.situation)).actions)
         succeed.append(rollout.success)
         for stage, version in zip(STAGES, (trace.versions[0], trace.final)):
-            case = PredictionCase(trace.situation, version.value, version.explanation, rollout)
+            case = PredictionCase(question, version.value, version.explanation, rollout)
             true[stage].append(is_true(version.value, rollout))
             sound[stage].append(version.value == case.sound)
             known[stage].append([part is not None for part in version.value])

@@ -22,19 +22,10 @@ class Fault(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class PredictionCase:
-    """A prediction under review, and what the simulator says of the plan (the roll-forward tool).
-
-    The measure of a prediction is the first percept, not the simulator: by the textbook of epistemology a planner may hold to
-    be true "what it perceives now, what follows from that, and what it was told by the mission", and "a ground that the
-    percept does not show is an invention, even if it happens to be true". So what a tool tells of things out of view adds no
-    claim (whoever learns from predictions sees the percept alone). It may take claims away: what it refutes is withdrawn.
-    """
+class Question:
+    """A situation and a plan that is carried out in it; what can be known of the outcome is worked out once."""
 
     situation: Situation
-    prediction: Prediction
-    explanation: str
-    rollout: Rollout
 
     @functools.cached_property
     def actions(self) -> tuple[int, ...]:
@@ -47,19 +38,50 @@ class PredictionCase:
         return foresee(self.situation.view, self.situation.mission, self.actions)
 
     @functools.cached_property
+    def mirrored(self) -> Prediction:
+        """What one would foresee who took left for right."""
+        return foresee(self.situation.view[::-1], self.situation.mission, self.actions).prediction
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionCase:
+    """A prediction under review, and what the simulator says of the plan (the roll-forward tool).
+
+    The measure of a prediction is the first percept, not the simulator: by the textbook of epistemology a planner may hold to
+    be true "what it perceives now, what follows from that, and what it was told by the mission", and "a ground that the
+    percept does not show is an invention, even if it happens to be true". So what a tool tells of things out of view adds no
+    claim (whoever learns from predictions sees the percept alone). It may take claims away: what it refutes is withdrawn.
+    """
+
+    question: Question
+    prediction: Prediction
+    explanation: str
+    rollout: Rollout
+
+    @property
+    def actions(self) -> tuple[int, ...]:
+        """The actions of the plan that is carried out."""
+        return self.question.actions
+
+    @property
+    def foresight(self) -> Foresight:
+        """What can be known from the first percept."""
+        return self.question.foresight
+
+    @property
+    def mirrored(self) -> Prediction:
+        """What one would foresee who took left for right."""
+        return self.question.mirrored
+
+    @functools.cached_property
     def sound(self) -> Prediction:
         """What should be said: what can be known from the first percept, and is not refuted by the tool."""
         return sound_prediction(self.foresight, self.rollout)
 
     @functools.cached_property
-    def mirrored(self) -> Prediction:
-        """What one would foresee who took left for right."""
-        return foresee(self.situation.view[::-1], self.situation.mission, self.actions).prediction
-
-    @functools.cached_property
     def words(self) -> Case:
         """The explanation, for what checks the words of plans."""
-        return Case(self.situation, None, self.explanation, self.rollout)
+        return Case(self.question.situation, None, self.explanation, self.rollout)
 
     def wrong(self) -> list[str]:
         """Parts that are known, and said to be otherwise."""

@@ -73,17 +73,18 @@ def foresee(view: np.ndarray, mission: str, actions: Sequence[int], pictured: Pi
             vain = (t + 1, place_of(front), name)
         if broken:
             known.discard(front)  # what was in the box, if anything, lies there now
-        if world.readable and sure.success:
+        if not world.readable:
+            outcomes.append(_outcome(start, sure, vain, None, None))  # it may be over at any step
+            continue
+        if sure.success:
             over = True
             outcomes.append(_outcome(start, sure, vain, True, t + 1))
             break
-        if world.readable and hopeful.success:
+        if hopeful.success:
             outcomes.append(_outcome(start, sure, vain, True, t + 1))
-        if world.readable and t + 1 >= world.least_limit:
+        if t + 1 >= world.least_limit:
             outcomes.append(_outcome(start, sure, vain, False, t + 1))
     steps = len(effects)
-    if not world.readable:
-        outcomes = [_outcome(start, sure, vain, None, None)] if lost is None else []
     if lost is not None:
         outcomes.append(_beyond(start, sure, hopeful, vain, tuple(actions[steps:]), world, len(actions)))
     elif not over and world.readable:

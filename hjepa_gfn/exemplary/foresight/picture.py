@@ -17,6 +17,7 @@ from hjepa_gfn.worlds.language import AGENT_CELL, COLOUR_WORDS, DOOR, DOOR_STATE
 
 NORTH = 3
 HOME: Cell = (20, 20)  # no cell near it is (-1, -1), which the verifier takes for "nowhere"
+_NOTHING = Part(0, "go", "", (), (), False)  # in the place of a mission that cannot be read
 _FAR = 12  # unknown cells so far around the agent are told apart; while the agent knows where it is, it stands in the view
 _NO_LIMIT = 10**9  # of steps, for the simulator's dynamics; see `Picture.least_limit`
 
@@ -99,7 +100,7 @@ def picture(view: np.ndarray, mission: str, state: Callable[..., State] = State)
     room = _room(walls, at, items, known)
 
     def start(sure: bool) -> State:
-        asked = _with_things(orders, items, at, room, sure) if orders else Mission(Part(0, "go", "", (), (), False), (), ())
+        asked = _with_things(orders, items, at, room, sure) if orders else Mission(_NOTHING, (_NOTHING,), ())
         layout = Layout(0, 0, walls, tuple(items), asked, _NO_LIMIT)
         return state(layout, HOME, NORTH, dict(at), dict(door), len(items) - 1 if held else None)
 

@@ -15,16 +15,17 @@ from hjepa_gfn.exemplary.simulation import CLOSED, DIRECTIONS, MOVABLE, Cell, Ef
 from hjepa_gfn.worlds.babyai import DONE, LEFT, PICKUP, RIGHT, TOGGLE
 from hjepa_gfn.worlds.language import COLOUR_WORDS, DOOR
 
-# By the discipline that objects to them.
+# By the discipline that objects to them; those that seldom make a difference come first.
 FANCIES: dict[str, tuple[str, ...]] = {
-    "rationality": ("wishful", "near_enough", "free_turns", "on_to_the_end"),
-    "epistemology": ("unseen_is_empty", "mirrored", "any_colour", "unsure"),
-    "physics": ("walls_give_way", "doors_give_way", "any_key", "roomy_hands", "long_arms"),
+    "rationality": ("near_enough", "on_to_the_end", "wishful", "free_turns"),
+    "epistemology": ("any_colour", "mirrored", "unseen_is_empty", "unsure"),
+    "physics": ("any_key", "roomy_hands", "long_arms", "doors_give_way", "walls_give_way"),
     "ethics": ("no_trace",),
     "design": ("unseen_is_walled", "idle_counts"),
 }
 _ARM = 3  # cells that a long arm reaches
-_FAR = 40  # cells around the agent that are filled in by those who do not reckon with the unseen
+_SPAN = range(-40, 41)
+_EVERYWHERE = frozenset((HOME[0] + x, HOME[1] + y) for x in _SPAN for y in _SPAN)  # what is filled in by who does not know
 
 
 class FanciedState(State):
@@ -101,14 +102,12 @@ def _pictured(view: np.ndarray, mission: str, fancies: frozenset[str]) -> Pictur
     world = picture(view, mission, partial(FanciedState, fancies=fancies))
     if not fancies & {"unseen_is_empty", "unseen_is_walled", "walls_give_way"}:
         return world
-    span = range(-_FAR, _FAR + 1)
-    everywhere = frozenset((HOME[0] + x, HOME[1] + y) for x in span for y in span)
     states = []
     for state in (world.sure.copy(), world.sure.copy()):  # who fills in the unseen does not reckon with what may be there
         if "unseen_is_walled" in fancies:
-            state.layout = state.layout._replace(walls=state.layout.walls | (everywhere - world.known))
+            state.layout = state.layout._replace(walls=state.layout.walls | (_EVERYWHERE - world.known))
         states.append(state)
-    return Picture(*states, everywhere, world.readable, 10**9)
+    return Picture(*states, _EVERYWHERE, world.readable, 10**9)
 
 
 def _unsure(said: Prediction, foresight: Foresight, actions: Sequence[int]) -> Prediction:

@@ -12,10 +12,10 @@ import numpy as np
 
 from hjepa_gfn.exemplary.checkers import DISCIPLINES
 from hjepa_gfn.exemplary.forecasts import Prediction, parse_prediction, prediction_in_words
-from hjepa_gfn.exemplary.foresight.case import Fault, PredictionCase, sound_prediction
+from hjepa_gfn.exemplary.foresight.case import Fault, PredictionCase, Question, sound_prediction
 from hjepa_gfn.exemplary.foresight.checks import PREDICTION_CHECKS, faults
 from hjepa_gfn.exemplary.foresight.grounds import grounds
-from hjepa_gfn.exemplary.phrases import actions_of, explanation_of, parse_plan
+from hjepa_gfn.exemplary.phrases import explanation_of
 from hjepa_gfn.exemplary.rollout import Rollout
 from hjepa_gfn.exemplary.rules.fancies import FANCIES, fancied
 from hjepa_gfn.exemplary.textbooks import Textbook
@@ -23,6 +23,7 @@ from hjepa_gfn.exemplary.toolbox import Toolbox
 from hjepa_gfn.exemplary.words import critique
 
 SHARE = {"rationality": 0.7, "epistemology": 0.7, "physics": 0.9, "ethics": 0.7, "design": 0.4}  # naive beliefs in a draft
+RARE_FIRST = 0.5  # so often are beliefs tried in the order of their list, those that seldom make a difference first
 _STYLES = 3**5 * 3 * 2
 _NONE: frozenset[str] = frozenset()
 _CHECKED = {name: tuple(p for p in ids if p in PREDICTION_CHECKS) for name, ids in DISCIPLINES.items()}
@@ -42,7 +43,8 @@ class Foreteller:
     def __init__(self, seed: int, toolbox: Toolbox):
         """`seed`: of naive beliefs and wording."""
         self.seed, self.toolbox, self.situation = seed, toolbox, toolbox.situation
-        self.actions = tuple(actions_of(parse_plan(self.situation.supposed)))
+        self.question = Question(self.situation)
+        self.actions = self.question.actions
         self._said: dict[frozenset[str], tuple[Prediction, str]] = {}
         self.fancies = self._draw()
 
@@ -83,7 +85,8 @@ class Foreteller:
         spare: list[str] = []
         for discipline, names in FANCIES.items():
             wanted = rng.random() < SHARE[discipline]
-            for i in rng.permutation(len(names)):
+            rare_first, order = rng.random() < RARE_FIRST, rng.permutation(len(names))
+            for i in range(len(names)) if rare_first else order:
                 if self._is_objected_to(names[i], discipline):
                     (found if wanted else spare).append(names[i])
                     break
@@ -141,7 +144,7 @@ class Foreteller:
         return f"{prediction_in_words(said, style)} {self._says(fancies)[1]}"
 
     def _case(self, text: str) -> PredictionCase:
-        return PredictionCase(self.situation, parse_prediction(text), explanation_of(text), self.rollout)
+        return PredictionCase(self.question, parse_prediction(text), explanation_of(text), self.rollout)
 
     def _rng(self, *purpose: object) -> np.random.Generator:
         """A stream of its own for each purpose."""
