@@ -86,6 +86,27 @@ def test_a_drop_in_vain_puts_nothing_anywhere():
         assert false_parts(foresight.prediction, roll(case.rollout.start, actions)) == []
 
 
+def test_what_is_done_already_needs_no_action_any_more():
+    parts = ("pick", PICK, "r"), ("go", "go to the grey box", "b")
+    mission = f"{PICK}, then go to the grey box"
+    plan = "go forward 1 and pick up and turn left twice and go forward 3."
+    done, _ = foreseen(plan, ROOM, LEGEND, *parts, mission=mission, order="before")
+    assert done.lost == (6, (-1, 0)) and done.prediction == (None, "red ball", (), None, None)
+    undone, _ = foreseen(plan.replace("pick up", "wait"), ROOM, LEGEND, *parts, mission=mission, order="before")
+    assert undone.prediction == (2, "", (), False, 7)
+
+
+def test_what_the_simulator_refutes_is_withdrawn_and_nothing_is_added():
+    case = case_of("turn left.", ROOM, LEGEND, ("go", GO, "r"))
+    question = Question(supposing(case.situation, "turn left."))
+    other = case_of("pick up and go forward 1.", ROOM, LEGEND, ("go", GO, "r")).rollout
+    claimed = PredictionCase(question, question.foresight.prediction, "i see that.", other)
+    assert claimed.prediction == (0, "", (), False, 1) and claimed.sound == (None, "", (), None, None)
+    assert {fault.parts for fault in faults(claimed)} == {("vain",), ("fulfilled",), ("steps",)}
+    unknown = Question(supposing(case.situation, "turn right twice and go forward 1."))
+    assert PredictionCase(unknown, unknown.foresight.prediction, "i see that.", case.rollout).sound.vain is None
+
+
 def test_nothing_is_known_beyond_the_least_limit_on_steps():
     rows = ["####", "#..#", "#r^#", "####"]
     plan = "turn left 4 times and turn right 12 times and toggle."
