@@ -65,7 +65,7 @@ def left_is_left(case: PredictionCase) -> Iterator[Fault]:
         yield Fault("left-is-left", tuple(wrong), f"left is taken for right: {topics} would be so then.")
 
 
-def use_your_eyes_(case: PredictionCase) -> Iterator[Fault]:
+def known_from_the_view(case: PredictionCase) -> Iterator[Fault]:
     """What follows from what is in view can be known."""
     if shy := case.shy():
         topics = " and ".join(TOPICS[name] for name in shy)
@@ -199,7 +199,7 @@ def _out_of_reach(place: tuple[int, int]) -> bool:
 
 PREDICTION_CHECKS: dict[str, Check] = {
     "fulfil-the-mission": fulfil_the_mission, "no-detours": no_detours, "right-distance": right_distance,
-    "right-target": right_target, "left-is-left": left_is_left, "use-your-eyes": use_your_eyes_,
+    "right-target": right_target, "left-is-left": left_is_left, "use-your-eyes": known_from_the_view,
     "explore-first": explore_first, "state-your-ground": state_your_ground,
     **{name: _of_steps(name) for name in ("walls-stand", "doors-first", "keys-that-fit", "one-at-a-time", "within-reach")},
     "leave-as-found": leave_as_found, "take-only-needed": take_only_needed,
