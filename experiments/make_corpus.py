@@ -17,6 +17,8 @@ from experiments import cli
 from hjepa_gfn.data.builder import build
 from hjepa_gfn.data.directory import TRACES
 from hjepa_gfn.errors import UserError
+from hjepa_gfn.exemplary.prediction_quality import prediction_quality, print_prediction_quality
+from hjepa_gfn.exemplary.products import PLAN, PREDICTION
 from hjepa_gfn.exemplary.quality import print_quality, quality
 from hjepa_gfn.exemplary.traces import read_traces
 
@@ -31,6 +33,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "which episodes, which mistakes in draft
 _WORKERS = flags.DEFINE_integer("workers", os.cpu_count() or 1, "processes; without effect on the result")
 _IMAGINED = flags.DEFINE_float("imagined", 0.1, "share of samples in text only, of situations that are never executed")
 _ROBUSTNESS = flags.DEFINE_float("robustness", 0.1, "share of final plans that are tried with another explanation")
+_PREDICTIONS = flags.DEFINE_float("predictions", 0.0, "share of episodes that also give a prediction: what comes of a plan?")
 _TEXTBOOKS = flags.DEFINE_multi_string("textbooks", [], "a textbook or a folder of them, beside the project's own; repeatable")
 _BACKEND = flags.DEFINE_string("backend", "rules", "who thinks: rules, openai:NAME, anthropic:NAME, replay:FILE")
 _SETTING = flags.DEFINE_multi_string("backend_setting", [], "name=value, a setting of the back end; repeatable")
@@ -55,6 +58,7 @@ def run() -> None:
         _WORKERS.value,
         imagined=_IMAGINED.value,
         robustness=_ROBUSTNESS.value,
+        predictions=_PREDICTIONS.value,
         textbooks=_TEXTBOOKS.value,
         backend=_BACKEND.value,
         settings=settings_of(_SETTING.value),
@@ -84,10 +88,15 @@ def settings_of(given: list[str]) -> dict[str, Any]:
 
 
 def report_quality(out: Path) -> None:
-    """Prints the quality of the first training traces as a table."""
+    """Prints the quality of the first training traces as a table, and of the predictions among them as another."""
     traces = list(itertools.islice(read_traces(out / TRACES / "train.jsonl"), _QUALITY_SAMPLE))
-    print(f"quality of {len(traces)} training traces:")
-    print_quality(quality(traces))
+    plans = [trace for trace in traces if trace.product == PLAN.name]
+    predictions = [trace for trace in traces if trace.product == PREDICTION.name]
+    print(f"quality of {len(plans)} training traces:")
+    print_quality(quality(plans))
+    if predictions:
+        print(f"\nquality of {len(predictions)} predictions:")
+        print_prediction_quality(prediction_quality(predictions))
 
 
 if __name__ == "__main__":

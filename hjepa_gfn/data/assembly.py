@@ -44,14 +44,17 @@ def assemble(work: Path, info: CorpusInfo, used: dict[str, int]) -> None:
     (root / TRACES).mkdir(parents=True)
     unsolved, counts = {}, {}
     for split, n in (("train", info.n_train), ("validation", info.n_validation)):
-        kept, tried = [], 0
+        kept, tried, episodes = [], 0, 0
         with TraceWriter(root / TRACES / f"{split}.jsonl") as writer:
             for number in range(used[split]):
                 header, lines = read_chunk(chunks, split, number)
-                for record, line in zip(header.traces, lines[: n - len(kept)]):
+                for record, line in zip(header.traces, lines):
+                    episodes += not record.get("prediction")
+                    if episodes > n:
+                        break
                     writer.append(line)
                     kept.append(record)
-                    if len(kept) == n:
+                    if episodes == n:
                         unsolved[split] = tried + record["at"] + 1 - n
                 tried += header.tried
         counts[split] = count(kept)
@@ -62,12 +65,17 @@ def assemble(work: Path, info: CorpusInfo, used: dict[str, int]) -> None:
 
 
 def count(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """What a manifest says of a split's traces: how many of which kind, answers, drafts, and traces by level."""
-    records = list(records)
+    """What a manifest says of a split's traces: how many of which kind, answers, drafts, and traces by level.
+
+    Predictions, where there are any, are counted by themselves.
+    """
+    everything = list(records)
+    predictions = [record for record in everything if record.get("prediction")]
+    records = [record for record in everything if not record.get("prediction")]
     levels: dict[str, int] = {}
     for record in records:
         levels[record["level"]] = levels.get(record["level"], 0) + 1
-    return {
+    counts = {
         "episodes": len(records),
         "imagined": sum(record["imagined"] for record in records),
         "converged": sum(record["converged"] for record in records),
@@ -77,6 +85,12 @@ def count(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "answers": sum(record["answers"] for record in records),
         "levels": dict(sorted(levels.items())),
     }
+    if predictions:
+        counts["predictions"] = {
+            "traces": len(predictions),
+            **{name: sum(record[name] for record in predictions) for name in ("converged", "true", "answers")},
+        }
+    return counts
 
 
 def write_dataset(root: Path, family: str) -> None:

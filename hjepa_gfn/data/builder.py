@@ -40,6 +40,7 @@ def build(
     *,
     imagined: float = 0.0,
     robustness: float = 0.0,
+    predictions: float = 0.0,
     textbooks: Sequence[str] = (),
     backend: str = "rules",
     settings: dict[str, Any] | None = None,
@@ -64,6 +65,8 @@ def build(
         progress: show a progress bar on standard error.
         imagined: share of samples that are text only: plans for situations that are sampled and never executed.
         robustness: share of episodes whose final plan is tried with another explanation.
+        predictions: share of episodes that also give the trace of a prediction. It follows the trace of the episode's plans in
+            the traces' file; the dataset leaves predictions out.
         textbooks: directories or files with more textbooks.
         backend, settings: who thinks; see `exemplary.backends.make_backend`.
         reuse: a corpus whose answers are used again.
@@ -81,7 +84,7 @@ def build(
             or another corpus.
     """
     check_family(family)
-    _check_numbers(n_train, n_validation, seed, workers, imagined, robustness, chunk)
+    _check_numbers(n_train, n_validation, seed, workers, imagined, robustness, chunk, predictions)
     out = Path(out_dir).absolute()
     books = workshop.textbooks(textbooks)
     editions = {book.discipline: book.sha for book in books}
@@ -89,7 +92,7 @@ def build(
     if "max_cost" in settings:
         settings["max_cost"] /= workers  # each has a purse of its own
     info = CorpusInfo(
-        family, n_train, n_validation, seed, imagined, robustness, backend, shaping(settings), editions, {}, {})
+        family, n_train, n_validation, seed, imagined, robustness, backend, shaping(settings), editions, {}, {}, predictions)
     if _what_is_there(out, info, overwrite) == "the same" and not assembly.leftovers(out):
         return out  # before the lock: many may read at once, on a read-only disk too
     try:
@@ -106,7 +109,10 @@ def build(
             check_corpus(old)
         old_sha = digest_of(old / MANIFEST) if old else ""
         chunk = chunk or (_CHUNK if backend == "rules" else 1)
-        job = Job(family, seed, imagined, robustness, backend, settings, books, chunk, str(old or ""), old_sha, workshop)
+        job = Job(
+            family, seed, imagined, robustness, backend, settings, books, chunk, str(old or ""), old_sha, workshop,
+            predictions=predictions,
+        )  # fmt: skip
         work = out.with_name(f".{out.name}.building-{job.key()[:12]}")
         run = beam_pool(beam_runner, beam_options) if beam_runner else pool
         used = _make_chunks(job.at(work / "chunks"), info, lambda job: run(job, workers), progress)
@@ -123,7 +129,8 @@ def beam_pool(runner: str, options: Sequence[str]) -> Callable:
 
 
 def _check_numbers(
-    n_train: int, n_validation: int, seed: int, workers: int, imagined: float, robustness: float, chunk: int
+    n_train: int, n_validation: int, seed: int, workers: int, imagined: float, robustness: float, chunk: int,
+    predictions: float,
 ) -> None:
     for name, n, split in (("n_train", n_train, "train"), ("n_validation", n_validation, "validation")):
         if not 1 <= n <= len(SPLITS[split]):
@@ -132,7 +139,7 @@ def _check_numbers(
         raise UserError(f"seed must be at least 0, not {seed}")
     if workers < 1:
         raise UserError(f"workers must be at least 1, not {workers}")
-    for name, share in (("imagined", imagined), ("robustness", robustness)):
+    for name, share in (("imagined", imagined), ("robustness", robustness), ("predictions", predictions)):
         if not 0 <= share <= 1:
             raise UserError(f"{name} must be between 0 and 1, not {share}")
     if chunk < 0:
@@ -181,7 +188,7 @@ def _make_split(
     """Makes chunks of a split, in their order but for what runs at once, until they hold n traces."""
     limit = -(-min(len(SPLITS[split]), int(n / _MIN_SHARE) + 100) // job.chunk)  # chunks
     wanted = 0
-    while (solved := sum(len(done[split][number].traces) for number in range(wanted))) < n:
+    while (solved := sum(done[split][number].episodes for number in range(wanted))) < n:
         if wanted == limit:
             tried = sum(header.tried for header in done[split].values())
             shutil.rmtree(Path(job.folder).parent, ignore_errors=True)  # of no use to anybody
@@ -201,4 +208,4 @@ def _finished(job: Job, split: str, numbers: Iterable[int]) -> dict[int, Header]
 
 
 def _solved(done: dict[str, dict[int, Header]], sizes: dict[str, int]) -> int:
-    return sum(min(n, sum(len(header.traces) for header in done[split].values())) for split, n in sizes.items())
+    return sum(min(n, sum(header.episodes for header in done[split].values())) for split, n in sizes.items())

@@ -22,7 +22,8 @@ class Header(NamedTuple):
         tried: how many seeds it covers.
         answers, asked: answers of the back end in its traces, and how many of them were not taken from a recording.
         unanswered: seeds without a trace because the back end failed. A later call tries such a chunk again.
-        traces: a record for each trace: "at" (index of its seed in the chunk) and what `assembly.count` counts.
+        traces: a record for each trace: "at" (index of its seed in the chunk) and what `assembly.count` counts. That of a
+            prediction, which follows the trace of its episode's plans, has "prediction": true.
     """
 
     split: str
@@ -32,6 +33,11 @@ class Header(NamedTuple):
     asked: int
     unanswered: int
     traces: list[dict[str, Any]]
+
+    @property
+    def episodes(self) -> int:
+        """How many of the traces are of an episode's plans: predictions stand beside them, and count for none."""
+        return sum(not record.get("prediction") for record in self.traces)
 
 
 def chunk_path(folder: Path, split: str, chunk: int) -> Path:

@@ -20,6 +20,7 @@ TRACES = "traces"
 DATASET = "plan_corpus"
 FORMAT = 3  # raise it when the traces or the dataset change
 REMEDY = "delete it or rebuild with `python -m experiments.make_corpus --overwrite`"
+_ARGUMENTS = ("family", "n_train", "n_validation", "seed", "imagined", "robustness", "predictions", "backend", "settings")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,7 @@ class CorpusInfo:
         textbooks: SHA of each textbook, by discipline, in the order in which they review.
         unsolved: per split, how many seeds were passed over, as the actor found no plan.
         counts: per split, what `assembly.count` counts.
+        predictions: an argument of `build`; 0 is not written down.
     """
 
     family: str
@@ -45,10 +47,11 @@ class CorpusInfo:
     textbooks: dict[str, str]
     unsolved: dict[str, int]
     counts: dict[str, Any]
+    predictions: float = 0.0
 
     def difference(self, other: "CorpusInfo") -> str | None:
         """The first build argument that differs, in words; None if a rebuild would give the same corpus."""
-        for field in ("family", "n_train", "n_validation", "seed", "imagined", "robustness", "backend", "settings"):
+        for field in _ARGUMENTS:
             mine, theirs = getattr(self, field), getattr(other, field)
             if mine != theirs:
                 return f"{field} is {mine}, not {theirs}"
@@ -75,7 +78,10 @@ def write_manifest(root: Path, info: CorpusInfo) -> None:
     files = {}
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         files[path.relative_to(root).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest_of(path)}
-    record = {"format": FORMAT, **dataclasses.asdict(info), "files": files}
+    made = dataclasses.asdict(info)
+    if not info.predictions:
+        del made["predictions"]
+    record = {"format": FORMAT, **made, "files": files}
     with (root / MANIFEST).open("w", encoding="utf-8") as file:
         json.dump(record, file, indent=1)  # unsorted: the textbooks' order matters
         file.flush()
@@ -102,6 +108,7 @@ def check_corpus(data_dir: str | os.PathLike) -> CorpusInfo:
     if version != FORMAT:
         raise UserError(f"data directory {root} has format {version}, this program reads format {FORMAT}: {REMEDY}")
     try:
+        record.setdefault("predictions", 0.0)
         info = CorpusInfo(**{field.name: record[field.name] for field in dataclasses.fields(CorpusInfo)})
         expected = {root / name: (entry["bytes"], entry["sha256"]) for name, entry in record["files"].items()}
     except (KeyError, TypeError, AttributeError) as error:

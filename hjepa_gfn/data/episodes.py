@@ -1,4 +1,6 @@
-"""The TFDS dataset of traces: array_record files, RLDS-style steps nested in the episode, no TensorFlow.
+"""The TFDS dataset of plans' traces: array_record files, RLDS-style steps nested in the episode, no TensorFlow.
+
+Predictions are left out: they hold no episode, and their texts belong to another question. Who wants them reads the JSONL.
 
 Each step holds the percept and the action taken on it, the last step of an episode (`is_last`) a percept only. An
 episode without a trajectory (an imagined situation) is one step that is both first and last. One configuration a family
@@ -12,6 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from hjepa_gfn.data.directory import DATASET
+from hjepa_gfn.exemplary.products import PLAN
 from hjepa_gfn.exemplary.traces import VIEW_SHAPE, Trace, read_traces
 from hjepa_gfn.worlds.families import check_family, family_names
 
@@ -77,7 +80,8 @@ class PlanCorpus(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(folder / f"{split}.jsonl") for split in ("train", "validation")}
 
     def _generate_examples(self, path: Path) -> Iterator[tuple[int, dict]]:
-        for index, trace in enumerate(read_traces(path)):
+        plans = (trace for trace in read_traces(path) if trace.product == PLAN.name)
+        for index, trace in enumerate(plans):
             yield index, example_of(trace)
 
 

@@ -29,6 +29,7 @@ class Job:
         old_sha: the hash of that corpus's manifest.
         workshop: how actors and back ends are made.
         folder: where chunks are written.
+        predictions: share of episodes that give a prediction too.
     """
 
     family: str
@@ -43,6 +44,7 @@ class Job:
     old_sha: str
     workshop: Workshop
     folder: str = ""
+    predictions: float = 0.0
 
     def key(self) -> str:
         """A hash of everything that chunks depend on: a chunk of another key is never used. (Not of the corpus's size.)"""
@@ -53,6 +55,8 @@ class Job:
             "old": self.old_sha, "actor": f"{self.workshop.make_actor.__module__}.{self.workshop.make_actor.__qualname__}",
             "program": program_sha(), "minigrid": getattr(minigrid, "__version__", ""),
         }  # fmt: skip
+        if self.predictions:
+            record["predictions"] = self.predictions
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
     def at(self, folder: str | os.PathLike) -> "Job":

@@ -1,5 +1,6 @@
 """Writes chunks: runs the exemplary actor on the seeds of one chunk after another. Runs in worker processes."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hjepa_gfn.data.job import Job
 from hjepa_gfn.data.reuse import Reusing
 from hjepa_gfn.data.workshop import Actor
 from hjepa_gfn.errors import UserError
+from hjepa_gfn.exemplary.products import PREDICTION
 from hjepa_gfn.exemplary.traces import Trace
 from hjepa_gfn.worlds.families import draw_level
 from hjepa_gfn.worlds.seeds import SPLITS, split_seeds
@@ -38,10 +40,13 @@ class Worker:
         lines, records, unanswered = [], [], 0
         seeds = chunk_seeds(job, split, number)
         for at, seed in enumerate(seeds):
-            if trace := self._trace(seed, split):
-                lines.append(trace.to_json())
-                records.append({"at": at, **record_of(trace)})
-            unanswered += self._is_unanswered(trace)
+            missing = False
+            for trace in self._traces(seed, split):
+                if trace:
+                    lines.append(trace.to_json())
+                    records.append({"at": at, **record_of(trace)})
+                missing |= self._is_unanswered(trace)
+            unanswered += missing
             if self._backend.stopped:  # what it left unanswered is not to be kept
                 raise UserError(f"{self._backend.stopped}; once that is put right, the same command goes on where it was")
         answers, asked = self._backend.count - answers, self._backend.asked - asked
@@ -49,14 +54,18 @@ class Worker:
         write_chunk(folder, header, lines)
         return header
 
-    def _trace(self, seed: int, split: str) -> Trace | None:
+    def _traces(self, seed: int, split: str) -> Iterator[Trace | None]:
+        """The trace of an episode's plans, or None; and, where there is one, that of a prediction, for a share of episodes."""
         job = self._job
         imagine, robust = np.random.default_rng([job.seed, seed, 1]).random(2) < (job.imagined, job.robustness)
         kind = draw_level(job.family, seed), bool(robust)
         if kind not in self._actors:
             self._actors[kind] = job.workshop.make_actor(kind[0], job.seed, job.textbooks, self._backend, kind[1])
         actor = self._actors[kind]
-        return (actor.imagine if imagine else actor.trace)(seed, split, job.family)
+        trace = (actor.imagine if imagine else actor.trace)(seed, split, job.family)
+        yield trace
+        if trace and np.random.default_rng([job.seed, seed, 2]).random() < job.predictions:
+            yield actor.predict(seed, split, job.family)
 
     def _is_unanswered(self, trace: Trace | None) -> bool:
         """Whether there is no trace because the back end failed. Rules do not fail: what they cannot solve has no plan."""
@@ -80,6 +89,8 @@ def chunk_seeds(job: Job, split: str, number: int) -> list[int]:
 
 def record_of(trace: Trace) -> dict[str, Any]:
     """What the builder counts of a trace."""
+    if trace.product == PREDICTION.name:
+        return {"prediction": True, "true": trace.success, "converged": trace.converged, "answers": len(trace.entries)}
     return {
         "level": trace.level, "imagined": not trace.trajectory.action, "converged": trace.converged, "robust": trace.robust,
         "drafts": len(trace.drafts), "answers": len(trace.entries),

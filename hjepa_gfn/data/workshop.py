@@ -22,6 +22,10 @@ class Actor(Protocol):
         """A trace of a sampled situation, in text only: never executed."""
         ...
 
+    def predict(self, episode_seed: int, split: str, family: str = "") -> Trace | None:
+        """The trace of a prediction of what one of the episode's plans comes to, or None. Asked for if there is a trace."""
+        ...
+
 
 class Workshop(NamedTuple):
     """How actors, back ends, recordings and textbooks are made.

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from hjepa_gfn.errors import UserError
-from hjepa_gfn.exemplary.phrases import Plan, parse_plan
+from hjepa_gfn.exemplary.products import PLAN, Product
 from hjepa_gfn.exemplary.protocol import Answer, Backend, Situation
 from hjepa_gfn.exemplary.textbooks import Textbook
 from hjepa_gfn.exemplary.toolbox import Toolbox
@@ -18,8 +18,8 @@ class Result(NamedTuple):
 
     Attributes:
         entries: all answers, in order.
-        converged: whether a whole sweep accepted no change of the plan.
-        robust: whether the final plan stands in one more sweep with another explanation; None: not tried.
+        converged: whether a whole sweep accepted no change of the product.
+        robust: whether the final product stands in one more sweep with another explanation; None: not tried.
     """
 
     entries: list[Entry]
@@ -35,15 +35,15 @@ class Result(NamedTuple):
 class _Record:
     """Answers as they come in, and the text that is current."""
 
-    def __init__(self, backend: Backend):
+    def __init__(self, backend: Backend, product: Product):
         self.entries: list[Entry] = []
         self.text, self.version, self._backend = "", -1, backend.name
-        self.plans: list[Plan] = []
+        self.product, self.values = product, []  # what the accepted texts state, in order
 
     def add(self, answer: Answer, sweep: int, book: Textbook | None, accepted: bool, reason: str) -> None:
         if accepted:
             self.text, self.version = answer.text, self.version + 1
-            self.plans.append(parse_plan(answer.text))
+            self.values.append(self.product.read(answer.text))
         self.entries.append(
             Entry(
                 max(self.version, 0), sweep, book.discipline if book else "", book.sha if book else "", answer.verdict,
@@ -55,9 +55,9 @@ class _Record:
 
 def exemplify(
     situation: Situation, textbooks: tuple[Textbook, ...], backend: Backend, toolbox: Toolbox, *,
-    max_sweeps: int = MAX_SWEEPS, robustness: bool = False,
+    max_sweeps: int = MAX_SWEEPS, robustness: bool = False, product: Product = PLAN,
 ) -> Result:  # fmt: skip
-    """Has a plan proposed, reviewed and refined.
+    """Has a plan, or another product, proposed, reviewed and refined.
 
     Args:
         situation: what is asked.
@@ -65,15 +65,16 @@ def exemplify(
         backend: whoever thinks.
         toolbox: the situation's tools.
         max_sweeps: after so many sweeps the loop stops, converged or not.
-        robustness: whether to try the final plan with another explanation.
+        robustness: whether to try the final product with another explanation.
+        product: what is asked for.
 
     Returns:
-        All answers, whether a whole sweep changed nothing, and whether the plan is robust.
+        All answers, whether a whole sweep changed nothing, and whether the product is robust.
     """
-    record = _Record(backend)
+    record = _Record(backend, product)
     for _ in range(DRAFT_ATTEMPTS):
         answer = backend.draft(situation, textbooks, toolbox)
-        reason = _unreadable(answer)
+        reason = _unreadable(answer, product)
         record.add(answer, 0, None, not reason, reason)
         if not reason:
             break
@@ -96,7 +97,8 @@ def exemplify(
 def _sweep(
     record: _Record, situation: Situation, textbooks: tuple[Textbook, ...], backend: Backend, toolbox: Toolbox, sweep: int
 ) -> tuple[bool, bool, bool]:
-    """One sweep: whether the plan changed, whether an answer failed, and whether a plan came back that was there before."""
+    """One sweep: whether the product changed, whether an answer failed, and whether one came back that was there before."""
+    product = record.product
     changed = failed = False
     for book in textbooks:
         answer = backend.review(situation, book, record.text, toolbox)
@@ -104,11 +106,12 @@ def _sweep(
         if answer.failure or answer.verdict != "refine":
             record.add(answer, sweep, book, False, "")
             continue
-        reason = _unreadable(answer)
-        plan = None if reason else parse_plan(answer.text)
-        other = plan is not None and plan != record.plans[-1]
-        if other and plan in record.plans:
-            record.add(answer, sweep, book, False, f"cycle: the plan of version {record.plans.index(plan)} again")
+        reason = _unreadable(answer, product)
+        value = None if reason else product.read(answer.text)
+        other = value is not None and value != record.values[-1]
+        if other and value in record.values:
+            again = f"cycle: the {product.name} of version {record.values.index(value)} again"
+            record.add(answer, sweep, book, False, again)
             return changed, failed, True
         changed |= other
         failed |= bool(reason)
@@ -119,30 +122,30 @@ def _sweep(
 def _is_robust(
     record: _Record, situation: Situation, textbooks: tuple[Textbook, ...], backend: Backend, toolbox: Toolbox, sweep: int
 ) -> bool | None:
-    """The converse check: with another explanation of the same plan, does every textbook leave the plan alone?"""
-    plan = record.plans[-1]
+    """The converse check: with another explanation of the same product, does every textbook leave it alone?"""
+    product, value = record.product, record.values[-1]
     answer = backend.explain_otherwise(situation, record.text, toolbox)
-    reason = _unreadable(answer)
-    if not reason and parse_plan(answer.text) != plan:
-        reason = "another plan, where another explanation was asked for"
-    record.add(answer, sweep, None, False, reason or "converse check: another explanation of the same plan")
+    reason = _unreadable(answer, product)
+    if not reason and product.read(answer.text) != value:
+        reason = f"another {product.name}, where another explanation was asked for"
+    record.add(answer, sweep, None, False, reason or f"converse check: another explanation of the same {product.name}")
     if reason:
         return None
     robust = True
     for book in textbooks:
         review = backend.review(situation, book, answer.text, toolbox)
-        kept = review.verdict != "refine" or (not _unreadable(review) and parse_plan(review.text) == plan)
+        kept = review.verdict != "refine" or (not _unreadable(review, product) and product.read(review.text) == value)
         robust &= kept and not review.failure
         record.add(review, sweep, book, False, "converse check")
     return robust
 
 
-def _unreadable(answer: Answer) -> str:
+def _unreadable(answer: Answer, product: Product) -> str:
     """Why an answer's text cannot become the current one, or ""."""
     if answer.failure:
         return f"no answer: {answer.failure}"
     try:
-        parse_plan(answer.text)
+        product.read(answer.text)
     except UserError as error:
         return str(error)
     return ""

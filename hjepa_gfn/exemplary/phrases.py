@@ -10,6 +10,7 @@ The plan part of a text ends at its first full stop. Every leg is stated, so `pa
 """
 
 import re
+from collections.abc import Iterable
 from itertools import groupby
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ Plan = list[Clause]
 
 FORWARD_VERBS = ("go forward", "walk forward", "move forward")
 CONNECTIVES = ("then", "after that", "next")
+MAX_ACTIONS = 1000  # of a plan that is read: no level needs as many, and "go forward 99999999999" must not be written out
 TERSE_FROM = 4  # clauses with at least so many legs are stated tersely, to keep texts short
 _FULL = {LEFT: "turn left", RIGHT: "turn right", PICKUP: "pick up", DROP: "drop", TOGGLE: "toggle", DONE: "wait"}
 _TERSE = {**_FULL, LEFT: "left", RIGHT: "right"}
@@ -91,7 +93,7 @@ def parse_plan(text: str) -> Plan:
     """The plan that a text states: the inverse of `plan_in_words`; what follows the first full stop is ignored.
 
     Raises:
-        UserError: a phrase that is no step of a plan.
+        UserError: a phrase that is no step of a plan, or more than `MAX_ACTIONS` actions.
     """
     statement = text.partition(".")[0].strip()
     if not statement:
@@ -101,13 +103,14 @@ def parse_plan(text: str) -> Plan:
     parts = _NEXT_CLAUSE.split(statement[first.end() :])  # legs, then goal and legs of each further clause
     goals = [first[1], *parts[1::2]]
     legs = [parts[0], *(re.sub(f"^{_GOAL}", "", part) for part in parts[2::2])]
-    return [Clause(goal, _parse_legs(words, text)) for goal, words in zip(goals, legs, strict=True)]
+    plan = [Clause(goal, _parse_legs(words, text)) for goal, words in zip(goals, legs, strict=True)]
+    _check_length(len(leg) for leg in legs_of(plan))
+    return plan
 
 
 def explanation_of(text: str) -> str:
     """What follows the plan's full stop."""
     return text.partition(".")[2].strip()
-
 
 def _parse_legs(statement: str, text: str) -> list[Leg]:
     if ", then " in statement:
@@ -116,14 +119,26 @@ def _parse_legs(statement: str, text: str) -> list[Leg]:
         legs = [leg.split(",") for leg in statement.split(";")]
     else:
         legs = [re.split(r" and |,", statement)]
-    return [[action for phrase in leg for action in _parse_phrase(phrase.strip(), text)] for leg in legs]
+    runs = [[_parse_phrase(phrase.strip(), text) for phrase in leg] for leg in legs]
+    _check_length(n for leg in runs for _, n in leg)
+    return [[action for action, n in leg for _ in range(n)] for leg in runs]
 
 
-def _parse_phrase(phrase: str, text: str) -> list[int]:
+def _check_length(lengths: Iterable[int]) -> None:
+    if sum(lengths) > MAX_ACTIONS:
+        raise UserError(f"a plan takes at most {MAX_ACTIONS} actions, this one has more")
+
+
+def _parse_phrase(phrase: str, text: str) -> tuple[int, int]:
+    """An action and how often it is taken; a number too long to be read counts as too many."""
     if match := _FORWARD_PHRASE.fullmatch(phrase):
-        return [FORWARD] * int(match[1])
+        return FORWARD, _number(match[1])
     if match := _PHRASE.fullmatch(phrase):
         times = match[2]
-        n = 1 if times is None else 2 if times == "twice" else int(times.split()[0])
-        return [_WORD_TO_ACTION[match[1]]] * n
+        return _WORD_TO_ACTION[match[1]], 1 if times is None else 2 if times == "twice" else _number(times.split()[0])
     raise UserError(f"cannot read {phrase!r} as a step of a plan, in {text!r}")
+
+
+def _number(digits: str) -> int:
+    digits = digits.lstrip("0") or "0"
+    return int(digits) if len(digits) <= len(str(MAX_ACTIONS)) else MAX_ACTIONS + 1

@@ -14,13 +14,16 @@ from hjepa_gfn.exemplary.textbooks import Textbook
 
 @dataclasses.dataclass(frozen=True)
 class Situation:
-    """What a plan is asked for.
+    """What a plan, or a prediction, is asked for.
 
     Attributes:
         level, seed: gym id of the level and the episode's seed: what the simulator behind the tools is reset to.
         mission: the instruction, lower case.
         view, direction: the first percept: uint8[7, 7, 3] and compass direction.
-        text: percept and mission in words; all that a back end is told without a tool.
+        text: percept and mission in words; all that a back end is told without a tool. With a prediction, the plan that is
+            carried out too.
+        product: name of what is asked for (`products.PRODUCTS`).
+        supposed: with a prediction, the statement of the plan that is carried out.
     """
 
     level: str
@@ -29,6 +32,8 @@ class Situation:
     view: np.ndarray
     direction: int
     text: str
+    product: str = "plan"
+    supposed: str = ""
 
     @property
     def id(self) -> str:
@@ -96,7 +101,7 @@ class Backend(Protocol):
         ...
 
     def draft(self, situation: Situation, textbooks: tuple[Textbook, ...], toolbox: Any) -> Answer:
-        """A first plan with its explanation."""
+        """A first plan (or what else `situation.product` names) with its explanation."""
         ...
 
     def review(self, situation: Situation, textbook: Textbook, text: str, toolbox: Any) -> Answer:
@@ -104,5 +109,5 @@ class Backend(Protocol):
         ...
 
     def explain_otherwise(self, situation: Situation, text: str, toolbox: Any) -> Answer:
-        """The same plan with another explanation: for the converse check of a final version."""
+        """The same product with another explanation: for the converse check of a final version."""
         ...

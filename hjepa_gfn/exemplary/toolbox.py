@@ -62,8 +62,20 @@ class Toolbox:
             self._runs[key] = bot.run(self._env, self.situation.seed, key)
         return self._runs[key]
 
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The tools that there are: what a language model is offered."""
+        return tuple(TOOLS.values())
+
+    def call(self, name: str, arguments: dict[str, Any]) -> str:
+        """As `use`, with the arguments as a language model gives them: by any names, which may be no parameters' names."""
+        return self._use(name, arguments)
+
     def use(self, name: str, **arguments: Any) -> str:
         """Uses a tool by name; the call is recorded, also where its answer is that the arguments are no good."""
+        return self._use(name, arguments)
+
+    def _use(self, name: str, arguments: dict[str, Any]) -> str:
         tool = TOOLS.get(name)
         try:
             if tool is None:

@@ -6,12 +6,13 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hjepa_gfn.errors import UserError
-from hjepa_gfn.exemplary.phrases import Plan, explanation_of, legs_of, parse_plan
+from hjepa_gfn.exemplary.phrases import Plan, explanation_of, parse_plan
+from hjepa_gfn.exemplary.products import PLAN, product_named
 from hjepa_gfn.exemplary.protocol import Situation, ToolCall, Usage
 from hjepa_gfn.exemplary.spans import with_result
 
@@ -61,16 +62,18 @@ class Version(NamedTuple):
     """A text that was current for a while: `kind` "draft" or "final"; the critique that ended it, or let it stand.
 
     `principle`: the first principle that this critique cites, or "". `told`: the text with what the simulator said of its
-    plan as a marked span between plan and explanation (`spans`), or the text itself where nobody tried it.
+    plan as a marked span between plan and explanation (`spans`), or the text itself where nobody tried it. `value`: what the
+    text states: the plan, or the prediction (`plan` is None then).
     """
 
     kind: str
     text: str
-    plan: Plan
+    plan: Plan | None
     critique: str
     principle: str = ""
     explanation: str = ""
     told: str = ""
+    value: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +108,8 @@ class Trace:
         entries: the back end's answers, in order, the draft first.
         converged: whether a whole sweep changed nothing, within the limit on sweeps.
         robust: whether the final plan also stands with another explanation; None: not tried.
-        success: whether the final plan fulfils the mission.
-        trajectory: what executing it gave.
+        success: whether the final plan fulfils the mission; of a prediction: whether all that it claims did happen.
+        trajectory: what executing it gave; of a prediction: the first percept.
     """
 
     situation: Situation
@@ -117,6 +120,11 @@ class Trace:
     robust: bool | None
     success: bool
     trajectory: Trajectory
+
+    @property
+    def product(self) -> str:
+        """Name of what the trace is about: "plan" or "prediction"."""
+        return self.situation.product
 
     @property
     def level(self) -> str:
@@ -137,6 +145,7 @@ class Trace:
     def versions(self) -> list[Version]:
         """The texts that were current, one after another, the final one last. Texts with the same plan and words merge."""
         found: list[Version] = []
+        read = product_named(self.product).read
         for i, entry in enumerate(self.entries):
             if not entry.accepted:
                 continue
@@ -147,7 +156,9 @@ class Trace:
             kind = "draft" if end else "final"
             results = [call.result for e in later[:1] for call in e.tool_calls if call.name == "roll_forward"]
             told = with_result(entry.text, "roll_forward", results[0]) if results else entry.text
-            found.append(Version(kind, entry.text, entry.plan, said.critique, principle, explanation_of(entry.text), told))
+            value, explanation = read(entry.text), explanation_of(entry.text)
+            plan = value if self.product == PLAN.name else None
+            found.append(Version(kind, entry.text, plan, said.critique, principle, explanation, told, value))
         return found
 
     @property
@@ -157,12 +168,13 @@ class Trace:
 
     @property
     def drafts(self) -> list[Version]:
-        """The versions before the final one whose plans differ from its plan: negatives. Each plan once."""
+        """The versions before the final one whose plans (or predictions) differ from its own: negatives. Each once."""
+        core = product_named(self.product).core
         *earlier, final = self.versions
         distinct: dict[str, Version] = {}
         for version in earlier:
-            if legs_of(version.plan) != legs_of(final.plan):
-                distinct.setdefault(repr(legs_of(version.plan)), version)
+            if core(version.value) != core(final.value):
+                distinct.setdefault(repr(core(version.value)), version)
         return list(distinct.values())
 
     def without_trajectory(self) -> "Trace":
@@ -178,16 +190,21 @@ class Trace:
             "family": self.family, "mission": situation.mission, "situation": situation.text,
             "view": _encode(situation.view[None]), "direction": int(situation.direction),
             "converged": self.converged, "robust": self.robust, "success": self.success,
-            "versions": [_entry_record(entry) for entry in self.entries],
+            "versions": [_entry_record(entry, self.product) for entry in self.entries],
             "trajectory": {**vars(moves), "view": _encode(moves.view), "direction": moves.direction.tolist()},
         }  # fmt: skip
+        if self.product != PLAN.name:
+            record |= {"product": self.product, "supposed": situation.supposed}
         return json.dumps(record, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str) -> "Trace":
         """The inverse of `to_json`. Raises ValueError, KeyError or TypeError for a line that is no trace."""
         r = json.loads(line)
-        situation = Situation(r["level"], r["seed"], r["mission"], _decode(r["view"])[0], r["direction"], r["situation"])
+        view, product = _decode(r["view"])[0], product_named(r.get("product", PLAN.name)).name
+        situation = Situation(
+            r["level"], r["seed"], r["mission"], view, r["direction"], r["situation"], product, r.get("supposed", "")
+        )
         moves = r["trajectory"]
         direction = np.array(moves["direction"], np.int32)
         trajectory = Trajectory(**{**moves, "view": _decode(moves["view"]), "direction": direction})
@@ -195,12 +212,12 @@ class Trace:
         return cls(situation, r["split"], r["family"], entries, r["converged"], r["robust"], r["success"], trajectory)
 
 
-def _entry_record(entry: Entry) -> dict:
-    """An entry as JSON values; plan and explanation are told apart for readers in other languages."""
+def _entry_record(entry: Entry, product: str) -> dict:
+    """An entry as JSON values; plan (or prediction) and explanation are told apart for readers in other languages."""
     record = dict(vars(entry))
     text = record.pop("text")
-    plan, stop, _ = text.partition(".")
-    record.update(plan=plan + stop, explanation=text[len(plan + stop) :].lstrip(), text=text)
+    stated, stop, _ = text.partition(".")
+    record.update({product: stated + stop, "explanation": text[len(stated + stop) :].lstrip(), "text": text})
     record["tool_calls"] = [call._asdict() for call in entry.tool_calls]
     record["usage"] = entry.usage._asdict()
     return record

@@ -1,15 +1,18 @@
 """Critiques in words: what is wrong by which principle, or why a text may stand."""
 
-from hjepa_gfn.exemplary.checkers import Case, Violation
+from collections.abc import Sequence
+from typing import Any
+
+from hjepa_gfn.exemplary.checkers import Case
 
 MAX_COMPLAINTS = 3
 
 
-def critique(found: list[Violation], left_to_others: bool, style: int) -> str:
+def critique(found: Sequence[Any], left_to_others: bool, style: int) -> str:
     """What is wrong, each complaint after the id of its principle; the first few of them.
 
     Args:
-        found: at least one violation.
+        found: at least one violation, or fault of a prediction: `principle` and `complaint` are read.
         left_to_others: whether nothing is changed, since what is wrong is for other disciplines to mend.
         style: which of the equivalent wordings to use (any integer).
     """

@@ -12,8 +12,10 @@ import numpy as np
 
 from hjepa_gfn.data.workshop import Workshop
 from hjepa_gfn.exemplary.backends.replay import Replay
+from hjepa_gfn.exemplary.forecasts import Prediction, prediction_in_words
 from hjepa_gfn.exemplary.phrases import Clause, legs_of, parse_plan, plan_in_words
 from hjepa_gfn.exemplary.protocol import Answer, Situation, ToolCall
+from hjepa_gfn.exemplary.supposing import supposing
 from hjepa_gfn.exemplary.textbooks import Principle, Textbook
 from hjepa_gfn.exemplary.traces import Entry, Trace, Trajectory
 
@@ -104,6 +106,16 @@ class Actor:
 
     def imagine(self, episode_seed, split, family=""):
         return self._trace(episode_seed, split, family).without_trajectory()
+
+    def predict(self, episode_seed, split, family=""):
+        trace = self._trace(episode_seed, split, family)
+        rng = draws("predict", self.level, self.seed, episode_seed)
+        texts = [f"{prediction_in_words(Prediction(n, '', None, bool(n), 3))} so." for n in (int(rng.integers(1, 4)), 0)]
+        answers = [Answer(verdict, text) for verdict, text in zip(("propose", "refine"), texts)]
+        entries = [entry(answer, i, i, "causality" if i else "", "", True) for i, answer in enumerate(answers)]
+        situation = supposing(trace.situation, "turn left.")
+        moves = trace.without_trajectory().trajectory
+        return Trace(situation, split, family, entries, True, None, bool(rng.random() < 0.5), moves)
 
     def _trace(self, episode_seed, split, family):
         rng = draws(self.level, self.seed, episode_seed)

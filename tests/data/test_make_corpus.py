@@ -20,12 +20,13 @@ def make_corpus(*arguments):
 def test_builds_a_corpus(tmp_path):
     out = tmp_path / "corpus"
     arguments = (f"--out={out}", "--train=5", "--validation=2", "--level=BabyAI-GoToObj-v0", "--robustness=1", "--workers=1")
-    result = make_corpus(*arguments)
+    result = make_corpus(*arguments, "--predictions=1")
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip().splitlines()[-1] == str(out)
     info = check_corpus(out)
     assert (info.n_train, info.family, info.robustness, info.imagined) == (5, "BabyAI-GoToObj-v0", 1.0, 0.1)
     counts = info.counts["train"]
+    assert info.predictions == 1.0 and counts["predictions"]["traces"] == 5 and "quality of 5 predictions" in result.stdout
     assert counts["robust"] + counts["fragile"] > 0 and len(info.textbooks) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 

@@ -17,11 +17,11 @@ from hjepa_gfn.errors import UserError
 from tests.data import corpora, fake
 from tests.data.processes import session_is_alive, wait_until
 
-SIZES = dict(n_train=150, n_validation=10, chunk=4)
+SIZES = dict(n_train=150, n_validation=10, chunk=4, predictions=0.4)
 PROGRAM = """
 import sys, pathlib
 from tests.data import corpora
-corpora.make(pathlib.Path(sys.argv[1]), n_train=150, n_validation=10, chunk=4, workers=2)
+corpora.make(pathlib.Path(sys.argv[1]), n_train=150, n_validation=10, chunk=4, predictions=0.4, workers=2)
 """
 
 
@@ -122,8 +122,8 @@ def test_a_chunk_under_another_name_is_none(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [dict(seed=1), dict(imagined=0.3), dict(robustness=0.0), dict(textbooks=["/x/safety-2"]), dict(family="GoTo"),
-     dict(settings={"temperature": 1.0}), dict(backend="other", chunk=7)],
+    [dict(seed=1), dict(imagined=0.3), dict(robustness=0.0), dict(predictions=0.5),
+     dict(textbooks=["/x/safety-2"]), dict(family="GoTo"), dict(settings={"temperature": 1.0}), dict(backend="other", chunk=7)],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
 def test_unfinished_work_of_other_arguments_is_not_used(tmp_path, monkeypatch, change):

@@ -104,8 +104,8 @@ def test_a_back_end_that_stops_ends_the_build_and_keeps_what_is_done(tmp_path, m
         corpora.make(tmp_path / "c")
     monkeypatch.undo()
     made = []
-    run = worker.Worker._trace
-    monkeypatch.setattr(worker.Worker, "_trace", lambda self, *a: made.append(a) or run(self, *a))
+    run = worker.Worker._traces
+    monkeypatch.setattr(worker.Worker, "_traces", lambda self, *a: made.append(a) or run(self, *a))
     corpora.make(tmp_path / "c")
     assert len(made) < 70 and corpora.fingerprint(tmp_path / "c") == whole
 

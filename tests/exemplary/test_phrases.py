@@ -63,6 +63,24 @@ def test_what_is_no_plan_is_refused(text):
         parse_plan(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "go forward 99999999999.", "go forward 1001.", "turn left 1001 times.", f"go forward {'9' * 9000}.",
+        "go forward 600, then go forward 401.", "to go: forward 600; then, to stay: forward 401.",
+        " and ".join(["toggle"] * 1001) + ".",
+    ],
+)  # fmt: skip
+def test_plans_that_are_too_long_are_refused_before_they_are_written_out(text):
+    with pytest.raises(UserError, match="at most 1000 actions") as caught:
+        parse_plan(text)
+    assert len(str(caught.value)) < 100
+
+
+def test_long_plans_are_read():
+    assert actions_of(parse_plan("to go: forward 600; then, to stay: forward 0400.")) == [2] * 1000
+
+
 @pytest.mark.parametrize("goals", [("", "go"), ("go: now", "stay"), ("go; then", "stay"), ("go. now", "stay")])
 def test_goals_that_would_not_read_back_are_refused(goals):
     with pytest.raises(UserError, match="goal"):

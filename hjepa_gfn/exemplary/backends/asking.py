@@ -14,7 +14,8 @@ from hjepa_gfn.exemplary.backends.patience import PatientModel, Unanswered
 from hjepa_gfn.exemplary.backends.questions import prompt
 from hjepa_gfn.exemplary.backends.settings import Settings
 from hjepa_gfn.exemplary.backends.spending import Pacer, Purse, SpendingLimit, Tally
-from hjepa_gfn.exemplary.backends.wording import plan_fault, too_long
+from hjepa_gfn.exemplary.backends.wording import fault_of, too_long
+from hjepa_gfn.exemplary.products import PLAN, PREDICTION, Product
 from hjepa_gfn.exemplary.protocol import ToolCall
 from hjepa_gfn.exemplary.textbooks import Textbook
 
@@ -49,7 +50,36 @@ class Explanation(pydantic.BaseModel):
     explanation: str = pydantic.Field(max_length=MAX_WORDS, description=_GROUNDS)
 
 
-FORMS: dict[str, type[pydantic.BaseModel]] = {"draft": Proposal, "review": Review, "explain": Explanation}
+_FACTS = "one or two sentences: the perceived facts that the prediction rests on"
+
+
+class PredictionProposal(pydantic.BaseModel):
+    """A prediction and its explanation."""
+
+    prediction: str = pydantic.Field(max_length=MAX_PLAN, description="one sentence in the language of predictions")
+    explanation: str = pydantic.Field(max_length=MAX_WORDS, description=_FACTS)
+
+
+class PredictionReview(pydantic.BaseModel):
+    """What a textbook has to say about a prediction, and the better prediction if there is something wrong."""
+
+    critique: str = pydantic.Field(max_length=MAX_WORDS, description="what is wrong, or why the prediction may stand")
+    verdict: Literal["keep", "refine"]
+    principle_ids: list[str] = pydantic.Field(default_factory=list, description="ids of the principles that are broken")
+    prediction: str = pydantic.Field(default="", max_length=MAX_PLAN, description="with verdict refine: the whole new one")
+    explanation: str = pydantic.Field(default="", max_length=MAX_WORDS, description="with verdict refine: its explanation")
+
+
+class PredictionExplanation(pydantic.BaseModel):
+    """Another explanation of a prediction."""
+
+    explanation: str = pydantic.Field(max_length=MAX_WORDS, description=_FACTS)
+
+
+FORMS: dict[str, dict[str, type[pydantic.BaseModel]]] = {
+    PLAN.name: {"draft": Proposal, "review": Review, "explain": Explanation},
+    PREDICTION.name: {"draft": PredictionProposal, "review": PredictionReview, "explain": PredictionExplanation},
+}
 
 
 class NoAnswer(Exception):
@@ -59,9 +89,10 @@ class NoAnswer(Exception):
 class Asking:
     """A question on its way: what was spent and which tools were called is known whatever becomes of it."""
 
-    def __init__(self, kind: str, textbook: Textbook | None, toolbox: Any, settings: Settings):
+    def __init__(self, kind: str, textbook: Textbook | None, toolbox: Any, settings: Settings, product: Product = PLAN):
         """`kind`: "draft", "review" (by `textbook`) or "explain". `toolbox`: whose tools the model may call, or None."""
         self._kind, self._textbook, self._toolbox, self._settings = kind, textbook, toolbox, settings
+        self._product = product
         self.tally = Tally()
         self.tool_calls: list[ToolCall] = []
         self._pointed_out = False
@@ -77,8 +108,8 @@ class Asking:
         patient = PatientModel(model, limits, purse, pacer, self.tally)
         agent = Agent(
             patient,
-            output_type=_OUTPUTS[limits.output](FORMS[self._kind]),
-            instructions=prompt("system"),
+            output_type=_OUTPUTS[limits.output](FORMS[self._product.name][self._kind]),
+            instructions=prompt("system", self._product.name),
             tools=[self._offer(tool) for tool in tools],
             # One more for the fault of content that `_check` points out.
             retries={"tools": limits.corrections, "output": limits.corrections + 1},
@@ -94,10 +125,11 @@ class Asking:
             raise NoAnswer(f"no answer after {turns} responses") from error
         except (Unanswered, SpendingLimit) as error:
             raise NoAnswer(str(error)) from error
-        if _needs_plan(result.output):
-            plan = result.output.plan
-            if too_long(plan) or not plan.strip(" .\n"):  # the loop could not even read it to turn it down
-                raise NoAnswer(f"nonsense: {plan_fault(plan)}")
+        if _states(result.output):
+            stated = statement_of(result.output)
+            endless = self._product is PLAN and too_long(stated)
+            if endless or not stated.strip(" .\n"):  # there is nothing that the loop could turn down
+                raise NoAnswer(f"nonsense: {fault_of(stated, self._product)}")
         return result.output
 
     def _check(self, answer: pydantic.BaseModel) -> pydantic.BaseModel:
@@ -109,7 +141,7 @@ class Asking:
         raise ModelRetry(fault)
 
     def _fault(self, answer: pydantic.BaseModel) -> str:
-        if isinstance(answer, Review):
+        if isinstance(answer, Review | PredictionReview):
             known = [principle.id for principle in self._textbook.principles]
             if unknown := [name for name in answer.principle_ids if name not in known]:
                 return f"the textbook has no principle {unknown[0]!r}: cite those of {', '.join(known)}"
@@ -117,8 +149,8 @@ class Asking:
                 return ""
             if not answer.principle_ids:
                 return f"a refinement cites the principles that were broken, out of {', '.join(known)}"
-        if _needs_plan(answer) and (fault := plan_fault(answer.plan)):
-            return f"the plan cannot be read: {fault}"
+        if _states(answer) and (fault := fault_of(statement_of(answer), self._product)):
+            return f"the {self._product.name} cannot be read: {fault}"
         return "" if answer.explanation.strip() else "the explanation is missing"
 
     def _offer(self, tool: Any) -> Tool:
@@ -140,8 +172,15 @@ class Asking:
         return result
 
 
-def _needs_plan(answer: pydantic.BaseModel) -> bool:
-    return isinstance(answer, Proposal) or (isinstance(answer, Review) and answer.verdict == "refine")
+def _states(answer: pydantic.BaseModel) -> bool:
+    """Whether an answer has to state a plan, or another product."""
+    reviews = isinstance(answer, Review | PredictionReview)
+    return isinstance(answer, Proposal | PredictionProposal) or (reviews and answer.verdict == "refine")
+
+
+def statement_of(answer: pydantic.BaseModel) -> str:
+    """The statement of the plan, or of the prediction, that an answer holds."""
+    return answer.prediction if isinstance(answer, PredictionProposal | PredictionReview) else answer.plan
 
 
 def drain(toolbox: Any) -> None:

@@ -14,6 +14,7 @@ from hjepa_gfn.exemplary.backends.questions import hash_of, plan_part, prompt, q
 from hjepa_gfn.exemplary.backends.settings import Settings, api_key, split_spec
 from hjepa_gfn.exemplary.backends.spending import Pacer, Purse
 from hjepa_gfn.exemplary.backends.wording import one_line, text_of
+from hjepa_gfn.exemplary.products import PLAN, product_named
 from hjepa_gfn.exemplary.protocol import Answer, Situation
 from hjepa_gfn.exemplary.textbooks import Textbook
 
@@ -61,10 +62,12 @@ class LanguageModel:
         """See `protocol.Backend`. The model's name, its settings and every prompt are part of the hash."""
         words = question_in_words(kind, situation, textbook, text)
         shaped_by = self.settings.that_shape_answers()
-        return hash_of(VERSION, self.name, shaped_by, kind, situation.id, prompt("system"), words)
+        product = () if situation.product == PLAN.name else (situation.product,)
+        system = prompt("system", situation.product)
+        return hash_of(VERSION, self.name, shaped_by, kind, situation.id, system, words, *product)
 
     def draft(self, situation: Situation, textbooks: tuple[Textbook, ...], toolbox: Any) -> Answer:
-        """A first plan. The textbooks are left for the reviews: drafts with faults are what critiques are made of."""
+        """A first plan (or prediction). The textbooks are left for reviews: faulty drafts are what critiques are made of."""
         return self._answer("draft", situation, None, "", toolbox)
 
     def review(self, situation: Situation, textbook: Textbook, text: str, toolbox: Any) -> Answer:
@@ -72,13 +75,13 @@ class LanguageModel:
         return self._answer("review", situation, textbook, text, toolbox)
 
     def explain_otherwise(self, situation: Situation, text: str, toolbox: Any) -> Answer:
-        """The same plan with another explanation."""
+        """The same plan (or prediction) with another explanation."""
         return self._answer("explain", situation, None, text, toolbox)
 
     def _answer(self, kind: str, situation: Situation, textbook: Textbook | None, text: str, toolbox: Any) -> Answer:
         from hjepa_gfn.exemplary.backends.asking import Asking, NoAnswer, drain
 
-        asking = Asking(kind, textbook, toolbox, self.settings)
+        asking = Asking(kind, textbook, toolbox, self.settings, product_named(situation.product))
         question = question_in_words(kind, situation, textbook, text)
         try:
             with self._places:
@@ -102,13 +105,15 @@ def _run(coroutine: Coroutine) -> Any:
 
 
 def _in_protocol(kind: str, said: Any, textbook: Textbook | None, text: str) -> Answer:
+    from hjepa_gfn.exemplary.backends.asking import statement_of
+
     if kind == "explain":
         return Answer("propose", f"{plan_part(text)} {one_line(said.explanation)}".strip())
     if kind == "draft":
-        return Answer("propose", text_of(said.plan, said.explanation))
+        return Answer("propose", text_of(statement_of(said), said.explanation))
     known = [principle.id for principle in textbook.principles]
     cited = tuple(name for name in dict.fromkeys(said.principle_ids) if name in known)
-    refined = text_of(said.plan, said.explanation) if said.verdict == "refine" else ""
+    refined = text_of(statement_of(said), said.explanation) if said.verdict == "refine" else ""
     return Answer(said.verdict, refined, " ".join(said.critique.split()), cited)
 
 

@@ -8,6 +8,7 @@ from string import Template
 from typing import Any
 
 from hjepa_gfn.exemplary.phrases import explanation_of
+from hjepa_gfn.exemplary.products import PLAN
 from hjepa_gfn.exemplary.protocol import Situation
 from hjepa_gfn.exemplary.textbooks import Textbook
 
@@ -15,14 +16,14 @@ PROMPTS = Path(__file__).parent / "prompts"
 
 
 @cache
-def prompt(name: str) -> str:
-    """The text of a prompt file: "system", "draft", "review" or "explain"."""
-    return (PROMPTS / f"{name}.md").read_text(encoding="utf-8").strip()
+def prompt(name: str, product: str = PLAN.name) -> str:
+    """The text of a prompt file: "system", "draft", "review" or "explain", of plans or of another product."""
+    return (PROMPTS / f"{name if product == PLAN.name else f'{product}_{name}'}.md").read_text(encoding="utf-8").strip()
 
 
 def question_in_words(kind: str, situation: Situation, textbook: Textbook | None, text: str) -> str:
     """The question as the model reads it. `kind`: "draft", "review" or "explain"."""
-    return Template(prompt(kind)).substitute(
+    return Template(prompt(kind, situation.product)).substitute(
         situation=situation.text,
         text=text,
         plan=plan_part(text),
@@ -33,7 +34,7 @@ def question_in_words(kind: str, situation: Situation, textbook: Textbook | None
 
 
 def plan_part(text: str) -> str:
-    """The plan's statement, with its full stop."""
+    """The statement of the plan, or of another product, with its full stop."""
     plan, stop, _ = text.partition(".")
     return (plan + stop).strip()
 

@@ -10,7 +10,7 @@ from hjepa_gfn.worlds.babyai import LEFT, RIGHT
 from hjepa_gfn.worlds.language import place_in_words
 
 
-def _places(case: Case) -> Iterator[tuple[Claim, str]]:
+def false_places(case: Case) -> Iterator[tuple[Claim, str]]:
     """Claims of a place that are not true, and what is the matter: "mirrored", "other", "empty" or "unseen"."""
     for claim in case.claims:
         if claim.kind != "at":
@@ -30,7 +30,7 @@ def _places(case: Case) -> Iterator[tuple[Claim, str]]:
 
 def right_target(case: Case) -> Iterator[Finding]:
     """What the plan goes to is what the mission names."""
-    for claim, matter in _places(case):
+    for claim, matter in false_places(case):
         if matter == "other":
             there = case.thing_at(claim.place)
             yield Violation("right-target", None, f"what is {place_in_words(there.place)} is the {there.name}.")
@@ -47,7 +47,7 @@ def right_target(case: Case) -> Iterator[Finding]:
 
 def left_is_left(case: Case) -> Iterator[Finding]:
     """Sides are the sides that are perceived."""
-    for claim, matter in _places(case):
+    for claim, matter in false_places(case):
         if matter == "mirrored":
             ahead, right = claim.place
             yield Violation("left-is-left", None, f"the {claim.what} is {place_in_words((ahead, -right))}.")
@@ -70,7 +70,7 @@ def use_your_eyes(case: Case) -> Iterator[Finding]:
 
 def explore_first(case: Case) -> Iterator[Finding]:
     """No leg relies on what was not in view when it set out; what is not perceived is looked for, not assumed."""
-    for claim, matter in _places(case):
+    for claim, matter in false_places(case):
         if matter == "unseen":
             yield Violation("explore-first", None, f"no {claim.what} is in view: the plan assumes where it is.")
             break
@@ -102,7 +102,7 @@ def state_your_ground(case: Case) -> Iterator[Finding]:
         return
     if not any(claim.kind in ("at", "unseen") for claim in case.claims):
         yield Violation("state-your-ground", None, "the explanation names nothing that is or is not perceived.")
-    for claim, matter in _places(case):
+    for claim, matter in false_places(case):
         if matter == "empty":
             yield Violation("state-your-ground", None, f"nothing of the kind is {place_in_words(claim.place)}.")
     for claim in case.claims:

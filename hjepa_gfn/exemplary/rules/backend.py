@@ -8,10 +8,13 @@ from itertools import combinations
 
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary.checkers import DISCIPLINES, Case, Violation, violations
+from hjepa_gfn.exemplary.forecasts import parse_prediction
 from hjepa_gfn.exemplary.phrases import actions_of, explanation_of, parse_plan, plan_in_words
+from hjepa_gfn.exemplary.products import PLAN, PREDICTION
 from hjepa_gfn.exemplary.protocol import Answer, Situation
 from hjepa_gfn.exemplary.rules.habits import Habit, draw_habits, see_through
 from hjepa_gfn.exemplary.rules.mind import Mind
+from hjepa_gfn.exemplary.rules.predicting import Foreteller
 from hjepa_gfn.exemplary.rules.sound import sound_plan
 from hjepa_gfn.exemplary.rules.thought import Thought, text_of
 from hjepa_gfn.exemplary.textbooks import Textbook
@@ -29,11 +32,14 @@ class RuleBackend:
         self.name, self.seed = f"rules-{VERSION}", int(seed)
         self._mind: Mind | None = None  # of the situation asked about last
         self._habits: tuple[Habit, ...] = ()
+        self._foreteller: Foreteller | None = None  # of the prediction asked for last
 
     def draft(self, situation: Situation, textbooks: tuple[Textbook, ...], toolbox: Toolbox) -> Answer:
         """A naive plan: the planner's, seen through habits of several disciplines."""
         del textbooks  # habits are older than reading: a changed textbook leaves the first draft as it was
         sha = self.question_sha("draft", situation)
+        if situation.product == PREDICTION.name:
+            return Answer("propose", self._foretell(toolbox).draft(), prompt_sha=sha, tool_calls=toolbox.take_calls())
         toolbox.use("bot")
         if (mind := self._think(toolbox)) is None:
             return Answer("keep", prompt_sha=sha, tool_calls=toolbox.take_calls(), failure="the planner finds no way")
@@ -43,6 +49,8 @@ class RuleBackend:
     def review(self, situation: Situation, textbook: Textbook, text: str, toolbox: Toolbox) -> Answer:
         """Runs the checkers of a textbook's principles; where one objects, mends what this discipline objects to."""
         sha = self.question_sha("review", situation, textbook, text)
+        if situation.product == PREDICTION.name:
+            return self._review_prediction(sha, textbook, text, toolbox)
         try:
             plan = parse_plan(text)
         except UserError as error:
@@ -65,6 +73,9 @@ class RuleBackend:
     def explain_otherwise(self, situation: Situation, text: str, toolbox: Toolbox) -> Answer:
         """The same plan, explained anew from what its actions rest on."""
         sha = self.question_sha("explain", situation, None, text)
+        if situation.product == PREDICTION.name:
+            other = self._foretell(toolbox).explain_otherwise(text)
+            return Answer("propose", other, prompt_sha=sha, tool_calls=toolbox.take_calls())
         mind = self._think(toolbox)
         if mind is None:
             return Answer("keep", prompt_sha=sha, tool_calls=toolbox.take_calls(), failure="the planner finds no way")
@@ -77,6 +88,21 @@ class RuleBackend:
     def question_sha(self, kind: str, situation: Situation, textbook: Textbook | None = None, text: str = "") -> str:
         """See `protocol.Backend`."""
         return self._sha(kind, textbook.sha if textbook else "", situation, text)
+
+    def _review_prediction(self, sha: str, textbook: Textbook, text: str, toolbox: Toolbox) -> Answer:
+        try:
+            parse_prediction(text)
+        except UserError as error:
+            return Answer("keep", prompt_sha=sha, tool_calls=toolbox.take_calls(), failure=str(error))
+        toolbox.use("roll_forward", plan=toolbox.situation.supposed)
+        review = self._foretell(toolbox).review(textbook, text)
+        verdict = "refine" if review.better else "keep"
+        return Answer(verdict, review.better or "", review.words, review.principles, sha, toolbox.take_calls())
+
+    def _foretell(self, toolbox: Toolbox) -> Foreteller:
+        if self._foreteller is None or self._foreteller.toolbox is not toolbox:
+            self._foreteller = Foreteller(self.seed, toolbox)
+        return self._foreteller
 
     def _think(self, toolbox: Toolbox) -> Mind | None:
         if self._mind is None or self._mind.toolbox is not toolbox:
@@ -139,6 +165,8 @@ class RuleBackend:
 
     def _sha(self, kind: str, textbook_sha: str, situation: Situation, text: str) -> str:
         words = (self.name, kind, textbook_sha, situation.id, situation.text, str(self.seed), text)
+        if situation.product != PLAN.name:
+            words = (*words, situation.product)
         return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
 
     def _pick(self, situation: Situation, text: str) -> int:
