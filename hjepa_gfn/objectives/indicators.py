@@ -15,7 +15,7 @@ from hjepa_gfn.models.indicators import Normal
 from hjepa_gfn.objectives.cases import stack
 from hjepa_gfn.objectives.energy import Ground, energy_of, make_ground, plan_energy
 from hjepa_gfn.objectives.jepa import LOG_VARIANCE, gaussian_nll
-from hjepa_gfn.objectives.policies import roots, sample_plans
+from hjepa_gfn.objectives.policies import Exploration, roots, sample_plans
 from hjepa_gfn.objectives.system import Params, System, sampler_view
 from hjepa_gfn.objectives.windows import encode_start
 from hjepa_gfn.plans import Plan, coarse_view, edge_exists, tree_edits
@@ -151,9 +151,10 @@ def standardise(value: jnp.ndarray, foreseen: Normal) -> jnp.ndarray:
 
 
 def indicators_loss(
-    params: Params, key: jnp.ndarray, percept: dict[str, jnp.ndarray], mission: jnp.ndarray, system: System
+    params: Params, key: jnp.ndarray, percept: dict[str, jnp.ndarray], mission: jnp.ndarray, system: System,
+    temperature: float = 1.0,
 ) -> tuple[jnp.ndarray, Metrics]:
-    """Gaussian negative log-likelihood of three targets, of plans z ~ P_F(z|c) in B situations:
+    """Gaussian negative log-likelihood of three targets, of plans z ~ P_F(z|c) in B situations, sampled as the agent does it:
 
         L = NLL(risk a decision | z1, z2, c) + NLL(sub-plan's risk | z1, z2, c, macro) + NLL(entropy of acted edges | z_left),
     NLL(y) = 0.5 (log v + (y - m)^2 / v). Targets and inputs are detached: only the group `indicators` learns.
@@ -162,7 +163,7 @@ def indicators_loss(
     start = encode_start(system, fixed, percept)
     context = system.net(fixed, percept, start[0], mission, method="context")
     ground = make_ground(system, fixed, *start)
-    plan = sample_plans(system, sampler_view(params), key, context)
+    plan = sample_plans(system, sampler_view(params), key, context, None, Exploration(temperature))
     coarse = coarse_view(plan)
     # one pass over (root, coarse view, plan): `plan_risk` and `subplan_risk` of the same plans
     three = stack(roots(system, mission.shape[0]), coarse, plan)

@@ -242,7 +242,7 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
     def indicators(params, key, batch):
         window = _first(batch["random"], rows.indicators)
         percept = {name: window[name][:, 0] for name in ("view", "direction")}
-        return indicators_loss(params, key, percept, batch["mission"][:rows.indicators], system)
+        return indicators_loss(params, key, percept, batch["mission"][:rows.indicators], system, config.agent.temperature)
 
     return {
         "jepa": train_step("jepa", ("jepa",), jepa, follow),
