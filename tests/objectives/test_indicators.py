@@ -13,7 +13,7 @@ import tiny  # noqa: E402
 
 from hjepa_gfn.models.indicators import Normal
 from hjepa_gfn.objectives import indicators
-from hjepa_gfn.objectives.energy import energy_of, make_ground
+from hjepa_gfn.objectives.energy import energy_of, make_ground, plan_energy
 from hjepa_gfn.objectives.windows import encode_start
 from hjepa_gfn.plans import edge_exists, root_plan, tree_edits
 
@@ -32,48 +32,60 @@ def scene():
 
 
 @functools.cache
-def energies():
+def measured():
+    """Energies and log P_F(STOP) of the plans, [B, 4] in float64, and their risks: one program, for compiling takes long."""
     params, context, ground, plans = scene()
-    return np.asarray(jax.jit(lambda p: energy_of(SYSTEM, p, plans, context, ground))(params), np.float64)
+
+    @jax.jit
+    def run(p):
+        features = SYSTEM.net(p, plans, context, None, method="features")
+        log_stop = SYSTEM.net(p, features, plans, 0, method="edits").log_stop
+        one = jax.tree.map(lambda x: x[:, 2], plans)
+        return (plan_energy(SYSTEM, p, plans, features, ground), log_stop,
+                indicators.plan_risk(SYSTEM, p, plans, context, ground),
+                indicators.action_risk(SYSTEM, p, one, context, ground))
+
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), run(params))
+
+
+@functools.cache
+def edges_of():
+    params, _, ground, plans = scene()
+    return jax.jit(lambda p: (indicators.edge_entropies(SYSTEM, p, plans, ground),
+                              indicators.ambiguity(SYSTEM, p, plans, ground)))(params)
 
 
 def test_plan_risk_is_energy_over_that_of_the_root_and_its_stop():
-    params, context, ground, plans = scene()
-    risk, each = jax.jit(lambda p: indicators.plan_risk(SYSTEM, p, plans, context, ground))(params)
-
-    @jax.jit
-    def stop(p):
-        features = SYSTEM.net(p, plans, context, None, method="features")
-        return SYSTEM.net(p, features, plans, 0, method="edits").log_stop[:, :1]
-
-    log_stop = np.asarray(stop(params), np.float64)
-    energy = energies()
-    log_z = -energy[:, :1] - log_stop
+    energy, log_stop, (risk, each), _ = measured()
+    log_z = -energy[:, :1] - log_stop[:, :1]
     np.testing.assert_allclose(risk, energy + log_z, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(risk[:, 0], -log_stop[:, 0], rtol=1e-4, atol=1e-4)  # of the root: it only has to stop
-    count = np.asarray(tree_edits(plans)) + 1
+    count = np.asarray(tree_edits(scene()[3])) + 1
     assert count[:, 0].tolist() == [1] * ROWS and count.max() > 3
-    np.testing.assert_allclose(each, np.asarray(risk) / count, rtol=1e-5)
+    np.testing.assert_allclose(each, risk / count, rtol=1e-5)
 
 
 def test_action_risk_is_the_drop_of_log_p_when_that_edge_is_emptied():
     params, context, ground, plans = scene()
-    one = jax.tree.map(lambda x: x[:, 2], plans)
-    found = np.asarray(jax.jit(lambda p: indicators.action_risk(SYSTEM, p, one, context, ground))(params))
-    energy_fn = jax.jit(lambda p, z: energy_of(SYSTEM, p, jax.tree.map(lambda x: x[:, None], z), context, ground)[:, 0])
+    one, found = jax.tree.map(lambda x: x[:, 2], plans), measured()[3]
     acted = np.argwhere(np.asarray(one.action) > 0)
     assert len(acted) > 3
     assert not found[np.asarray(one.action) == 0].any()
-    for b, n, d in acted[:: max(1, len(acted) // 4)]:
-        less = one._replace(action=one.action.at[b, n, d].set(0))
-        less = less._replace(num_edits=tree_edits(less))
-        expected = energies()[b, 2] - float(energy_fn(params, less)[b])
+    chosen = [(b, n, d) for b, n, d in acted.tolist() if b == acted[0, 0]][:3]
+    # the emptied plans side by side, with the network's own shapes: [B, 4]
+    less = jax.tree.map(lambda x: jnp.stack([x] * 4, axis=1), one)
+    for t, (b, n, d) in enumerate(chosen):
+        less = less._replace(action=less.action.at[b, t, n, d].set(0))
+    less = less._replace(num_edits=tree_edits(less))
+    energy = np.asarray(jax.jit(lambda p: energy_of(SYSTEM, p, less, context, ground))(params))
+    for t, (b, n, d) in enumerate(chosen):
+        expected = measured()[0][b, 2] - energy[b, t]
         assert found[b, n, d] == pytest.approx(expected, rel=1e-3, abs=1e-4) and abs(expected) > 1e-4
 
 
 def test_entropies_are_those_of_the_variance_heads_along_acted_edges():
     params, _, ground, plans = scene()
-    edges = jax.jit(lambda p: indicators.edge_entropies(SYSTEM, p, plans, ground))(params)
+    edges, _ = edges_of()
     exists, action = np.asarray(edge_exists(plans)), np.asarray(plans.action)
     seen = {0: 0, 1: 0}
     for b, t, n, d in np.argwhere(exists & (action > 0)):
@@ -97,9 +109,8 @@ def test_entropies_are_those_of_the_variance_heads_along_acted_edges():
 
 
 def test_ambiguity_of_a_root_is_the_estimators_and_of_acted_plans_the_computed():
-    params, _, ground, plans = scene()
-    found = jax.jit(lambda p: indicators.ambiguity(SYSTEM, p, plans, ground))(params)
-    edges = jax.jit(lambda p: indicators.edge_entropies(SYSTEM, p, plans, ground))(params)
+    params, _, ground, _ = scene()
+    edges, found = edges_of()
     alone = SYSTEM.watch(params, ground.start[0], jnp.broadcast_to(jnp.eye(2)[0], (ROWS, 2)), method="ambiguity").mean
     np.testing.assert_allclose(found[:, 0], alone, rtol=1e-4, atol=1e-5)  # one empty edge, of the coarsest scale
     acted, vague = np.asarray(edges.acted).sum((2, 3)), np.asarray(edges.vague).sum((2, 3))
@@ -120,25 +131,27 @@ def test_affective_charge_by_hand():
     assert found[0] > 0.5 and abs(found[1]) < 1e-6 and found[2] < -0.1  # worth deliberating; nothing new; habit knew better
 
 
-def test_percept_charge_is_zero_where_what_came_is_what_was_expected():
+def test_percept_charge_is_the_difference_of_log_rewards_and_zero_where_nothing_was_expected():
     params, _, ground, plans = scene()
     percept, mission = tiny.percepts(ROWS), tiny.words(ROWS, tiny.MISSION)
     rest = jax.tree.map(lambda x: x[:, 1], plans)
-    call = jax.jit(lambda p, e: indicators.percept_charge(SYSTEM, p, rest, percept, mission, e))
-    assert not np.asarray(call(params, jnp.full(ROWS, -1))).any()
-    expected = jnp.array([0, 3, 7])
-    found = np.asarray(call(params, expected))
+    expected = jnp.array([0, 3, -1])
 
     @jax.jit
-    def reference(p, z1):
-        z2 = SYSTEM.level(p, z1[:, None], jnp.ones((ROWS, 1)), method="encode_segment")
-        context = SYSTEM.net(p, percept, z1, mission, method="context")
-        one = jax.tree.map(lambda x: x[:, None], rest)
-        return -energy_of(SYSTEM, p, one, context, make_ground(SYSTEM, p, z1, z2))[:, 0]
+    def run(p):
+        def log_reward(z1):
+            z2 = SYSTEM.level(p, z1[:, None], jnp.ones((ROWS, 1)), method="encode_segment")
+            context = SYSTEM.net(p, percept, z1, mission, method="context")
+            one = jax.tree.map(lambda x: x[:, None], rest)
+            return -energy_of(SYSTEM, p, one, context, make_ground(SYSTEM, p, z1, z2))[:, 0]
 
-    difference = reference(params, ground.start[1]) - reference(params, ground.tables[1][expected])
-    np.testing.assert_allclose(found, difference, rtol=1e-3, atol=1e-4)
-    assert np.abs(found).max() > 1e-3
+        from_expected = log_reward(ground.tables[1][jnp.maximum(expected, 0)])
+        difference = log_reward(ground.start[1]) - from_expected
+        return indicators.percept_charge(SYSTEM, p, rest, percept, mission, expected), difference
+
+    found, difference = run(params)
+    np.testing.assert_allclose(found[:2], difference[:2], rtol=1e-3, atol=1e-4)
+    assert np.abs(found[:2]).max() > 1e-3 and float(found[2]) == 0.0 and abs(float(difference[2])) > 1e-4
 
 
 def test_standardised_by_the_predicted_deviation():
@@ -151,11 +164,7 @@ def test_loss_agrees_with_the_indicators_of_the_same_plans_and_reaches_its_group
     percept, mission, key = tiny.percepts(ROWS), tiny.words(ROWS, tiny.MISSION), jax.random.key(5)
 
     @jax.jit
-    def step(p):
-        return jax.value_and_grad(lambda q: indicators.indicators_loss(q, key, percept, mission, SYSTEM), has_aux=True)(p)
-
-    @jax.jit
-    def parts(p):
+    def run(p):
         start = encode_start(SYSTEM, p, percept)
         context = SYSTEM.net(p, percept, start[0], mission, method="context")
         ground = make_ground(SYSTEM, p, *start)
@@ -163,12 +172,14 @@ def test_loss_agrees_with_the_indicators_of_the_same_plans_and_reaches_its_group
         features = indicators.situation(SYSTEM, context, start)
         macro = ground.macro[jnp.maximum(plan.action[:, 0, 0] - 1, 0)]
         one = jax.tree.map(lambda x: x[:, None], plan)
-        return (indicators.plan_risk(SYSTEM, p, one, context, ground)[1][:, 0],
-                indicators.subplan_risk(SYSTEM, p, plan, context, ground), indicators.has_subplan(plan),
-                SYSTEM.watch(p, features, method="risk"), SYSTEM.watch(p, features, macro, method="subplan"))
+        loss = lambda q: indicators.indicators_loss(q, key, percept, mission, SYSTEM)
+        return jax.value_and_grad(loss, has_aux=True)(p), (
+            indicators.plan_risk(SYSTEM, p, one, context, ground)[1][:, 0],
+            indicators.subplan_risk(SYSTEM, p, plan, context, ground), indicators.has_subplan(plan),
+            SYSTEM.watch(p, features, method="risk"), SYSTEM.watch(p, features, macro, method="subplan"))
 
-    (loss, metrics), grads = step(params)
-    risk, subplan, known, of_risk, of_subplan = jax.tree.map(lambda x: np.asarray(x, np.float64), parts(params))
+    ((loss, metrics), grads), parts = run(params)
+    risk, subplan, known, of_risk, of_subplan = jax.tree.map(lambda x: np.asarray(x, np.float64), parts)
 
     def nll(y, normal, weight):
         log_v = np.clip(normal.log_variance, -8, 4)

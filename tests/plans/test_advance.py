@@ -75,13 +75,14 @@ def test_coarse_view_is_the_plan_without_its_sub_plans():
 def test_rests_and_views_of_random_plans_lie_in_the_graph():
     system = tiny.system()
     plans = tiny.random_plans(system.spec, jax.random.key(0), 64)
-    rest, coarse = advance(plans), coarse_view(plans)
+    rest, coarse = jax.jit(lambda z: (advance(z), coarse_view(z)))(plans)
+    edges_exist = jax.jit(edge_exists)
     for found in (rest, coarse):
         states = np.asarray(found.valid.sum(-1))
         for row in range(64):
             held = np.asarray(found.position)[row][np.asarray(found.valid)[row]]
             assert sorted(held.tolist()) == list(range(states[row])), "positions are 0..n-1"
-        dangling = ((np.asarray(found.action) > 0) | np.asarray(found.expanded)) & ~np.asarray(edge_exists(found))
+        dangling = ((np.asarray(found.action) > 0) | np.asarray(found.expanded)) & ~np.asarray(edges_exist(found))
         assert not dangling.any(), "only edges that exist hold something"
     before = np.asarray(plans.valid.sum(-1))
     np.testing.assert_array_equal(np.asarray(rest.valid.sum(-1)), np.maximum(before - 1, 1))
