@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hjepa_gfn.data.pipeline import Pipeline, batch_shapes
+from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.distributed import unbox
 from hjepa_gfn.gflownet.gate import init_gate
 from hjepa_gfn.objectives.system import Params, System, init_indicators
@@ -37,7 +37,7 @@ def train_indicators(
     metrics = []
     for number in range(steps):
         batch = pipeline.batch(number)
-        state, found = step(state, {name: batch[name] for name in batch_shapes(config.data)})
+        state, found = step(state, {name: batch[name] for name in ("random", "mission")})
         state = state.replace(step=jnp.int32(number + 1))
         metrics.append(found)
     return state.params, [{name: float(np.asarray(value)) for name, value in found.items()} for found in metrics]
