@@ -53,7 +53,7 @@ def test_what_is_read_is_of_the_followed_plan_and_of_the_new_ones():
     surprise = (np.array([risk[0, 0], risk[1, 1:].mean()]) - foreseen.mean) / deviation
     np.testing.assert_allclose(found["surprise"], surprise, rtol=1e-3, atol=1e-4)
     action, count = leg.action[:, 0].astype(int).reshape(ROWS, SAMPLES), leg.count.reshape(ROWS, SAMPLES)
-    before = np.where(count > 0, np.take_along_axis(log_habit, action, 1), -np.log(tiny.ACTIONS))
+    before = np.where(count > 0, np.take_along_axis(log_habit, np.minimum(action, tiny.ACTIONS - 1), 1), -np.log(tiny.ACTIONS))
     soft = lambda x: np.exp(x - x.max(-1, keepdims=True)) / np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)
     np.testing.assert_allclose(found["charge"], ((soft(-energy) - soft(before)) * -energy).sum(-1), rtol=1e-3, atol=1e-4)
     assert found["percept_charge"][1] == 0.0 and abs(found["percept_charge"][0]) > 1e-5

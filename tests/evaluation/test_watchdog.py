@@ -97,6 +97,7 @@ def test_training_on_top_moves_the_indicators_alone_on_the_rows_asked_for(monkey
     params, metrics = training.train_indicators(tiny.system(), before, old, Batches(), 3, rows=500)
     assert seen[0].em.rows.indicators == 96 and seen[0].groups == 1 and seen[0].schedule.em_steps == 3
     assert "indicators" not in old.em.rows and old.groups == 3, "the agent's own config is left alone"
-    assert [m["loss"] for m in metrics] == [0, 1, 2] and params["encoder"] is before["encoder"] and set(before) == {"encoder"}
+    assert [m["loss"] for m in metrics] == [0, 1, 2] and set(before) == {"encoder"}
+    np.testing.assert_array_equal(params["encoder"], 1.0)
     fresh = tiny.drawn(lambda: training.init_indicators(tiny.system(), jax.random.key(0)))
     assert jax.tree.structure(params["indicators"]) == jax.tree.structure(fresh)
