@@ -154,4 +154,6 @@ class ControlledMode:
             if rows.any():
                 actions[rows] = mode(observation, rows)[rows]
                 self.counts[name] += int(rows.sum())
+        if acted := getattr(self.indicate, "acted", None):
+            acted(observation, actions)
         return actions

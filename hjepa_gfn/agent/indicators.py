@@ -25,7 +25,7 @@ from hjepa_gfn.worlds.protocol import Observation
 
 # What the controller's table may name. All are larger the worse, but the two charges.
 NAMES = ("surprise", "surprise_fresh", "risk", "risk_followed", "subplan_surprise", "ambiguity", "charge", "percept_charge",
-         "left_plan")
+         "left_plan", "prediction_error")
 
 
 def read(
@@ -99,6 +99,8 @@ class IndicatorReader:
         self._read = jax.jit(lambda *inputs: read(
             system, *inputs, options.get("indicator_samples", 4), options.temperature))
         self._advance = jax.jit(advance)
+        self._error = jax.jit(lambda *inputs: prediction_error(system, *inputs))
+        self.before: tuple[Percept, np.ndarray] | None = None
         self.plan: Plan | None = None
         self.spelled_out: np.ndarray | None = None
 
@@ -131,7 +133,14 @@ class IndicatorReader:
         found = {name: np.array(value, np.float64) for name, value in found.items()} | {"left_plan": left.astype(float)}
         for name in ("risk_followed", "percept_charge", "left_plan"):
             found[name] = np.where(has, found[name], np.nan)
-        return found | {"followed": has}
+        error = np.full(batch, np.nan)  # before the first action nothing was predicted
+        if self.before is not None:
+            error = np.asarray(self._error(self.agent.params, *self.before, percept), np.float64)
+        return found | {"followed": has, "prediction_error": error}
+
+    def acted(self, observation: Observation, actions: np.ndarray) -> None:
+        """What was done at a percept: the next one is compared with what the JEPA predicts from it."""
+        self.before = {name: jnp.asarray(value) for name, value in observation.percept.items()}, np.asarray(actions)
 
     def step_on(self, batch: int) -> None:
         """A decision has passed: what is left of the plans."""

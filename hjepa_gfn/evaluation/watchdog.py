@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.agent import Agent
-from hjepa_gfn.agent.indicators import IndicatorReader, prediction_error
+from hjepa_gfn.agent.indicators import IndicatorReader
 from hjepa_gfn.agent.runner import PlanningMode
 from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.errors import UserError
@@ -56,14 +56,14 @@ def indicators_at(
         raise UserError(f"unknown anomaly {kind!r}: there are {', '.join(KINDS)}")
     world, rng = make_world(level, len(seeds)), np.random.default_rng([seed, at])
     reader = reader or IndicatorReader(agent, seed)
-    reader.plan, reader.tick, reader.key = None, 0, jax.random.key(seed)
+    reader.plan, reader.before, reader.tick, reader.key = None, None, 0, jax.random.key(seed)
     planning = PlanningMode(agent, seed, reader.on_decision)
     reader.follow(planning)
     observation, running = world.reset(seeds), np.ones(len(seeds), bool)
-    before, actions = observation, np.zeros(len(seeds), np.int64)
     for _ in range(at):
         reader.step_on(len(seeds))
-        before, actions = observation, planning(observation, running)
+        actions = planning(observation, running)
+        reader.acted(observation, actions)
         observation, _, done = world.step(actions)
         running &= ~done
     if not running.any():
@@ -74,13 +74,7 @@ def indicators_at(
         view = observation.percept["view"]
         view = swap_colours(view) if kind == "colours" else add_noise(view, rng)
         observation = observation._replace(percept={**observation.percept, "view": view})
-    found = reader(observation, running)
-    error = _error_of(agent)(agent.params, before.percept, actions, observation.percept)
-    return {name: np.asarray(value)[running] for name, value in {**found, "prediction_error": error}.items()}
-
-
-def _error_of(agent: Agent) -> Any:
-    return jax.jit(lambda params, *inputs: prediction_error(agent.system, params, *inputs))
+    return {name: np.asarray(value)[running] for name, value in reader(observation, running).items()}
 
 
 def auroc_with_interval(anomalous: np.ndarray, ordinary: np.ndarray, seed: int = 0, draws: int = 300) -> dict[str, Any]:

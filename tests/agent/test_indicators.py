@@ -45,7 +45,7 @@ def test_what_is_read_is_of_the_followed_plan_and_of_the_new_ones():
         return found, (risk, energy, log_habit, first_leg(SYSTEM, p, fresh), foreseen)
 
     found, (risk, energy, log_habit, leg, foreseen) = jax.tree.map(lambda x: np.asarray(x, np.float64), run(params))
-    assert set(NAMES) - set(found) == {"left_plan"}
+    assert set(NAMES) - set(found) == {"left_plan", "prediction_error"}
     np.testing.assert_allclose(found["risk_followed"], risk[:, 0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["risk"], risk[:, 1:].mean(1), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["first_risk"], risk[:, 1], rtol=1e-4, atol=1e-5)
@@ -86,6 +86,7 @@ def reader(monkeypatch):
         return {"risk_followed": np.ones(len(has)), "percept_charge": np.ones(len(has)), "surprise": np.zeros(len(has))}
 
     made._read = fake
+    made._error = lambda params, before, action, after: action + 0.5
     return made, asked
 
 
@@ -96,12 +97,14 @@ def test_a_followed_plan_moves_on_with_every_decision_and_ends_with_its_queue(re
     observation, running = Observation(tiny.percepts(2), ["", ""]), np.ones(2, bool)
     first = reader(observation, running)
     assert not first["followed"].any() and np.isnan(first["risk_followed"]).all() and np.isnan(first["left_plan"]).all()
+    assert np.isnan(first["prediction_error"]).all()
+    reader.acted(observation, np.array([3, 1]))
     plan = tiny.random_plans(SYSTEM.spec, jax.random.key(3), 2)
     row = jax.tree.map(lambda x: np.asarray(x)[1], plan)
     decide = lambda decoded: reader.on_decision(1, SimpleNamespace(plan=row, leg=SimpleNamespace(count=2, decoded=decoded)))
     decide(False)
     second = reader(observation, running)
-    assert second["followed"].tolist() == [False, True]
+    assert second["followed"].tolist() == [False, True] and second["prediction_error"].tolist() == [3.5, 1.5]
     assert second["left_plan"][1] == 60 and np.isnan(second["left_plan"][0]) and second["risk_followed"][1] == 1
     assert asked[1][2].tolist() == [-1, 6], "nothing is expected where no plan is followed"
     states, length = int(asked[1][0].valid[1].sum()), int(row.valid.sum())
