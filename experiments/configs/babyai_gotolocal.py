@@ -43,14 +43,20 @@ def get_config() -> ConfigDict:
         final_share=0.6,      # of the texts that are read; the rest are drafts
         gate_decay=0.95, gate_start=400.0, gate_end=60.0, gate_half_life=100.0,
         # of each group's part of a batch, the rows that each train step takes
-        rows=dict(habit=224, told=32, untold=64, ranked=56, posterior=10, prior=14, sleep=12, m_step=12, contrast=16),
+        rows=dict(habit=224, told=32, untold=64, ranked=56, posterior=10, prior=14, sleep=12, m_step=12, contrast=16,
+                  indicators=32),
     ))
     c.optimizer = ConfigDict(dict(learning_rate=2e-3, jepa_scale=1.0, warmup=50, clip=1.0, b2=0.99))
     c.schedule = ConfigDict(dict(
         jepa_steps=400, ground_steps=400, em_steps=100,
-        every=dict(habit=1, ground=1, e_step=1, sleep=4, m_step=1, contrast=1),  # 0: never
+        every=dict(habit=1, ground=1, e_step=1, sleep=4, m_step=1, contrast=1, indicators=2),  # 0: never
     ))
-    c.agent = ConfigDict(dict(plan_samples=1, temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64))
+    c.agent = ConfigDict(dict(
+        plan_samples=1, temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64,
+        indicator_samples=4,  # plans that indicators are read from, a decision
+        # which indicator switches modes, in order of precedence: see agent.controller
+        controller=("surprise > 2: habitual -> planning for 4", "charge < 0: planning -> habitual for 4"),
+    ))
     c.evaluation = ConfigDict(dict(episodes=256, texts=300, pictures=6))
     c.mesh = ConfigDict(dict(replica=1, data=1, fsdp=1, tensor=1))
     # fields of ShardingRules; "whole": this small model runs on any mesh

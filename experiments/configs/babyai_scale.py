@@ -34,6 +34,6 @@ def get_config(size: str = "base") -> ConfigDict:
     c.model.compute.update(dict(dtype="bfloat16", remat="full"))
     c.em.window = 16
     c.em.rows = ConfigDict(dict(
-        habit=16, told=2, untold=2, ranked=2, posterior=1, prior=1, sleep=1, m_step=1, contrast=1))
+        habit=16, told=2, untold=2, ranked=2, posterior=1, prior=1, sleep=1, m_step=1, contrast=1, indicators=1))
     c.sharding.uneven = "error"
     return c

@@ -101,6 +101,11 @@ class PlanningMode:
         self.counts["actions"] += int(running.sum())
         return actions
 
+    def forget(self, rows: np.ndarray) -> None:
+        """Drops the plans of the episodes `rows` int [R]: made before another mode acted, they are about what is past."""
+        for i in rows if self.queue is not None else ():
+            self.queue[i], self.expected[i] = [], -1
+
     def _plan(self, key: jnp.ndarray, percept: dict, mission: jnp.ndarray, rows: np.ndarray) -> np.ndarray:
         """Refills the queues of the episodes `rows`; returns those whose plan does not say how to begin."""
         vague = []

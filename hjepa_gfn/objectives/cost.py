@@ -157,6 +157,14 @@ def jepa(s: Sizes, rows: int, horizon: int) -> float:
     return rows * (percepts(s, s.window + 1) + segments(s, s.window + 1, legs) + level_1 + level_2)
 
 
+def watch(s: Sizes, rows: int, config: Any) -> float:
+    """Variance heads along every row's edges, and the indicators' networks with their gradients."""
+    hidden, features = 2 * s.width, 2 * s.state + s.queries * s.width
+    per_row = 2 * features * hidden + hidden**2 + len(config.model.macro_levels) * hidden + 6 * hidden
+    per_edge = (s.state + 2) * hidden + 2 * hidden
+    return rows * (2 * s.nodes * 4 * s.state * s.hidden + 3 * 2 * (per_row + 2 * s.nodes * per_edge))
+
+
 # --- train steps -----------------------------------------------------------------------------------------------------
 
 
@@ -183,6 +191,8 @@ def step_flops(config: Any) -> dict[str, float]:
         + explain(s, r.m_step, 2) + energy(s, 2 * r.m_step, 2) + 3 * (energy(s, r.m_step, 2) + explain(s, r.m_step, 1)),
         "contrast": 2 * both(r.contrast) + sample(s, 2 * r.contrast, 2 * r.contrast)
         + 3 * (context(s, r.contrast) + energy(s, r.contrast, 2)),
+        "indicators": percepts(s, r.indicators) + segments(s, r.indicators, r.indicators) + context(s, r.indicators)
+        + sample(s, r.indicators) + energy(s, r.indicators, 3) + heads(s, r.indicators, 0) + watch(s, r.indicators, config),
     }
     parts = config.groups * config.microbatches
     whole = config.data.batch_size // config.microbatches

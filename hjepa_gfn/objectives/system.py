@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from hjepa_gfn.models import fsq
 from hjepa_gfn.models.agent_network import AgentNetwork, NetworkSizes
+from hjepa_gfn.models.indicators import Watchdog
 from hjepa_gfn.models.jepa import Jepa, JepaSizes
 from hjepa_gfn.models.layers import Compute
 from hjepa_gfn.plans import PlanSpec
@@ -40,6 +41,15 @@ class System:
         """Applies a method of the JEPA hierarchy."""
         return self.jepa.apply({"params": params["jepa"]}, *args, method=method)
 
+    @property
+    def watchdog(self) -> Watchdog:
+        """The indicators' networks."""
+        return Watchdog(2 * self.network.sizes.width)
+
+    def watch(self, params: Params, *args, method: str) -> Any:
+        """Applies a method of the indicators' networks."""
+        return self.watchdog.apply({"params": params["indicators"]}, *args, method=method)
+
 
 def split_groups(network_params: Params) -> Params:
     """{module: ...} -> {group: {module: ...}}."""
@@ -51,7 +61,7 @@ def split_groups(network_params: Params) -> Params:
 
 def merge_groups(params: Params) -> Params:
     """The inverse of `split_groups`; the groups that are no part of the network (`jepa`, copies) are left out."""
-    apart = ("jepa", "jepa_slow", "target", "sampler")
+    apart = ("jepa", "jepa_slow", "target", "sampler", "indicators")
     return {name: value for group, modules in params.items() if group not in apart for name, value in modules.items()}
 
 
@@ -105,4 +115,13 @@ def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params
     levels = system.jepa.init(
         key_jepa, jnp.zeros((1, 3, 7, 7, 3), jnp.uint8), jnp.zeros((1, 3), jnp.int32), window, window, jnp.ones((1, 2)))
     groups = split_groups(network)
-    return {"jepa": levels["params"], **groups, "target": groups["encoder"]}
+    indicators = init_indicators(system, jax.random.fold_in(key, 1))
+    return {"jepa": levels["params"], **groups, "indicators": indicators, "target": groups["encoder"]}
+
+
+def init_indicators(system: System, key: jnp.ndarray) -> Params:
+    """Boxed parameters of the group `indicators`, which older checkpoints lack."""
+    sizes, jepa = system.network.sizes, system.jepa.sizes
+    blank = lambda size: jnp.zeros((1, size))  # noqa: E731
+    return system.watchdog.init(key, blank(2 * jepa.state + sizes.queries * sizes.width), blank(len(jepa.macro_levels)),
+                                blank(jepa.state), blank(system.spec.num_scales))["params"]

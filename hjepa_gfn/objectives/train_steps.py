@@ -18,13 +18,14 @@ from hjepa_gfn.gflownet.gate import Gate, gate_value, hold, init_gate, threshold
 from hjepa_gfn.objectives import em, ranking
 from hjepa_gfn.objectives.anti_collapse import term_of
 from hjepa_gfn.objectives.cases import make_case, make_told_case
+from hjepa_gfn.objectives.indicators import indicators_loss
 from hjepa_gfn.objectives.jepa import jepa_loss
 from hjepa_gfn.objectives.system import SAMPLER_GROUPS, Params, System, init_params
 from hjepa_gfn.objectives.windows import encode_start
 
 Metrics = dict[str, jnp.ndarray]
-SAMPLING = ("e_step", "sleep", "m_step", "contrast")  # the train steps that sample plans or texts
-GROUP_NAMES = ("jepa", "encoder", "policy", "model", "habit")
+SAMPLING = ("e_step", "sleep", "m_step", "contrast", "indicators")  # the train steps that sample plans or texts
+GROUP_NAMES = ("jepa", "encoder", "policy", "model", "habit", "indicators")
 
 
 @struct.dataclass
@@ -254,6 +255,11 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
         told, _, final, draft = both_told(params, batch, rows.contrast)
         return ranking.contrast_loss(params, key, told, final, draft, system, options)
 
+    def indicators(params, key, batch):
+        window = _first(batch["random"], rows.indicators)
+        percept = {name: window[name][:, 0] for name in ("view", "direction")}
+        return indicators_loss(params, key, percept, batch["mission"][:rows.indicators], system, config.agent.temperature)
+
     return {
         "jepa": train_step("jepa", ("jepa",), jepa, follow),
         "habit": train_step("habit", ("encoder", "habit"), habit),
@@ -262,6 +268,7 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
         "sleep": train_step("sleep", ("encoder", "policy"), sleep),
         "m_step": train_step("m_step", ("encoder", "model"), maximise, gated),
         "contrast": train_step("contrast", ("encoder", "model"), contrast),
+        "indicators": train_step("indicators", ("indicators",), indicators),
     }
 
 
@@ -277,5 +284,5 @@ def schedule(config: Any, step: int) -> tuple[str, ...]:
     if step < s.ground_steps:
         return ("habit", "ground")
     step -= s.ground_steps
-    order = ("habit", "ground", "e_step", "sleep", "m_step", "contrast")
+    order = ("habit", "ground", "e_step", "sleep", "m_step", "contrast", "indicators")
     return tuple(name for name in order if s.every[name] and step % s.every[name] == 0)

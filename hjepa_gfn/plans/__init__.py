@@ -1,4 +1,5 @@
 """Plan trees as arrays: structure, edits, masks, seeding, a text form, distances and exhaustive enumeration. No network."""
+from hjepa_gfn.plans.advance import advance, coarse_view
 from hjepa_gfn.plans.distance import plan_distance
 from hjepa_gfn.plans.edits import (
     ACT,
@@ -20,8 +21,8 @@ from hjepa_gfn.plans.spec import PlanSpec
 from hjepa_gfn.plans.text import Names, parse_plan, print_plan
 
 __all__ = [
-    "ACT", "EXPAND", "INSERT", "KINDS", "Edit", "End", "Names", "Plan", "PlanSpec", "Seed", "apply_backward", "apply_forward",
-    "at_capacity", "backward_mask", "edge_exists", "forward_mask", "leaf_edges", "left_neighbour", "parse_plan",
-    "plan_distance", "print_plan", "right_neighbour", "root_plan", "seed_edits", "seed_plan", "site_index", "split_site",
-    "tree_edits",
+    "ACT", "EXPAND", "INSERT", "KINDS", "Edit", "End", "Names", "Plan", "PlanSpec", "Seed", "advance", "apply_backward",
+    "apply_forward", "at_capacity", "backward_mask", "coarse_view", "edge_exists", "forward_mask", "leaf_edges",
+    "left_neighbour", "parse_plan", "plan_distance", "print_plan", "right_neighbour", "root_plan", "seed_edits", "seed_plan",
+    "site_index", "split_site", "tree_edits",
 ]

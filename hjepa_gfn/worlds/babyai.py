@@ -143,6 +143,15 @@ class BabyAIWorld:
         env = self._envs[i]
         return int(env.agent_pos[0]), int(env.agent_pos[1]), int(env.agent_dir)
 
+    def displace(self, rows: Sequence[int]) -> Observation:
+        """Puts the agents of some rows at a free place that the simulator draws, turned anyhow: an accident
+        for evaluations to inject. Returns the observation, which is all that the agent learns of it."""
+        for i in rows:
+            with silenced():
+                self._envs[i].place_agent()
+            self._obs[i] = self._envs[i].gen_obs()
+        return self._observation()
+
     def _observation(self) -> Observation:
         return Observation(
             {

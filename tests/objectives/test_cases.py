@@ -49,7 +49,7 @@ def test_plans_at_times_and_side_by_side():
 
 def test_every_module_of_the_network_is_in_one_group_and_comes_back():
     params = nn.unbox(jax.eval_shape(lambda: init_params(SYSTEM, jax.random.key(0), tiny.MISSION)))
-    apart = {"jepa", "target"}  # no parts of the network: the hierarchy, and the model's copy of the encoder
+    apart = {"jepa", "indicators", "target"}  # no parts of the network
     assert set(params) == {"encoder", "policy", "model", "habit"} | apart
     network = merge_groups(params)
     assert set(network) == set(GROUPS) and not set(network) & set(params["jepa"])

@@ -27,7 +27,7 @@ def traced():
     return config, train_steps.make_train_steps(system, config), unbox(state), batch
 
 
-@pytest.mark.parametrize("name", ["jepa", "habit", "ground", "e_step", "sleep", "m_step", "contrast"])
+@pytest.mark.parametrize("name", ["jepa", "habit", "ground", "e_step", "sleep", "m_step", "contrast", "indicators"])
 def test_formulas_are_within_five_percent_of_the_program(name, traced):
     config, steps, state, batch = traced
     assert set(cost.step_flops(config)) == set(steps)

@@ -15,10 +15,10 @@ from hjepa_gfn.distributed.compiled_text import collectives
 from hjepa_gfn.distributed.mesh import AXES
 from hjepa_gfn.distributed.steps import shardings_of
 from hjepa_gfn.errors import UserError
-from hjepa_gfn.objectives import em, jepa, ranking, train_steps
+from hjepa_gfn.objectives import em, indicators, jepa, ranking, train_steps
 from hjepa_gfn.objectives.system import GROUPS, make_system, merge_groups, split_groups
 
-NAMES = ("jepa", "habit", "ground", "e_step", "sleep", "m_step", "contrast")
+NAMES = ("jepa", "habit", "ground", "e_step", "sleep", "m_step", "contrast", "indicators")
 
 
 def tiny_config() -> ConfigDict:
@@ -27,7 +27,8 @@ def tiny_config() -> ConfigDict:
     c.groups = 8
     c.model.update(dict(state=8, hidden=16, width=16, heads=2, mlp=16, layers=1, context_layers=1, queries=2, max_legs=2,
                         max_steps=2, leg=4, step_levels=(3, 3), leg_levels=(3, 3), macro_levels=(3, 3)))
-    c.em.rows = ConfigDict(dict(habit=8, told=2, untold=2, ranked=2, posterior=2, prior=1, sleep=2, m_step=2, contrast=2))
+    c.em.rows = ConfigDict(dict(habit=8, told=2, untold=2, ranked=2, posterior=2, prior=1, sleep=2, m_step=2, contrast=2,
+                                indicators=2))
     c.em.decisions = 2
     c.optimizer.warmup = 1
     return c
@@ -141,7 +142,7 @@ def test_every_loss_is_part_of_a_registered_step():
     called = {node.attr if isinstance(node, ast.Attribute) else node.id for node in ast.walk(
         ast.parse(inspect.getsource(train_steps))) if isinstance(node, ast.Attribute | ast.Name)}
     parts = {"macro_loss"}  # a term of jepa_loss
-    losses = {name for module in (em, ranking, jepa) for name, fn in vars(module).items()
+    losses = {name for module in (em, ranking, jepa, indicators) for name, fn in vars(module).items()
               if inspect.isfunction(fn) and fn.__module__ == module.__name__ and name.endswith(("_loss", "_step"))}
     assert {"e_step", "m_step", "sleep_loss", "jepa_loss", "contrast_loss"} <= losses
     assert losses - parts <= called
@@ -197,7 +198,8 @@ def changed(old, new):
 
 
 @pytest.mark.parametrize(("name", "groups"), [
-    ("jepa", {"jepa"}), ("habit", {"encoder", "habit"}), ("sleep", {"encoder", "policy"}), ("contrast", {"encoder", "model"})])
+    ("jepa", {"jepa"}), ("habit", {"encoder", "habit"}), ("sleep", {"encoder", "policy"}), ("contrast", {"encoder", "model"}),
+    ("indicators", {"indicators"})])
 def test_step_moves_its_own_groups_only(name, groups, config, system):
     state, _ = start(system, config, make_mesh())
     new, _ = jax.jit(train_steps.make_train_steps(system, config)[name])(state, make_batch(config))
