@@ -1,7 +1,8 @@
-"""Diagnoses a world model: `python -m experiments.diagnose --checkpoint=runs/demo [--data_dir=CORPUS] [--out=runs/demo/diagnosis]`.
+"""Diagnoses a world model: `python -m experiments.diagnose --checkpoint=runs/demo [--data_dir=CORPUS] [--out=FOLDER]`.
 
-Prints all that can be measured about JEPA and belief on held-out seeds (experts' windows of the validation split, exploring walks
-of test seeds) and writes it to diagnosis.json, with plots in diagnosis.html. The agent itself never sees what probes are fitted to.
+Prints all that can be measured about JEPA and belief on held-out seeds (experts' windows of the validation split, exploring
+walks of test seeds) and writes it to diagnosis.json, with plots in diagnosis.html. The agent never sees what probes are fitted
+to.
 """
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ from hjepa_gfn.worlds import split_seeds
 from hjepa_gfn.worlds.babyai import check_level
 
 
-def diagnose(agent: Agent, pipeline: Pipeline, level: str, walks: int, steps: int, seed: int) -> tuple[dict[str, Any], list[str]]:
+def diagnose(
+    agent: Agent, pipeline: Pipeline, level: str, walks: int, steps: int, seed: int
+) -> tuple[dict[str, Any], list[str]]:
     """(table of everything, plots as SVG)."""
     system, params = agent.system, agent.params
     seeds, horizons = split_seeds("test", walks), agent.config.jepa.horizon
@@ -59,12 +62,13 @@ def plots(found: dict[str, world_model.Steps], trusted: dict[str, list[tuple[flo
     """Calibration, prediction over copy error by horizon, and ranks of the true action, as SVG."""
     by_horizon = {name: [(h + 1, float(np.nanmean(e) / max(np.nanmean(c), 1e-9)))
                          for h, (e, c) in enumerate(zip(s.error, s.copy, strict=True))] for name, s in found.items()}
+    places = ("1", "2", "3", "4", "5 to 7")
     ranks = {name: np.bincount(np.minimum(s.rank[s.real], 5), minlength=6)[1:] for name, s in found.items()}
     positive = {name: [(max(v, 1e-9), max(r, 1e-9)) for v, r in points] for name, points in trusted.items()}
     return [
         lines(positive, "Are variances right?", "predicted variance", "squared residual", logarithmic=True, diagonal=True),
         lines(by_horizon, "Prediction over copy error", "horizon (steps)", "ratio"),
-        stacked_bars(list(ranks), {word: [float(r[k]) for r in ranks.values()] for k, word in enumerate(("1", "2", "3", "4", "5 to 7"))},
+        stacked_bars(list(ranks), {place: [float(r[k]) for r in ranks.values()] for k, place in enumerate(places)},
                      "Rank of the true action among all", "windows of", "steps"),
     ]
 

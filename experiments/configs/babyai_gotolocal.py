@@ -66,7 +66,7 @@ def get_config() -> ConfigDict:
     c.mesh = ConfigDict(dict(replica=1, data=1, fsdp=1, tensor=1))
     # fields of ShardingRules; "whole": this small model runs on any mesh
     c.sharding = ConfigDict(dict(uneven="whole", sampling="spread"))
-    # a run is stopped where a JEPA level's std is below one bar and SIGReg above the other (as a share of its value at collapse)
+    # a run stops where a JEPA level's std is below one bar and SIGReg above the other (a share of its value at collapse)
     c.alarm = ConfigDict(dict(std=0.2, sigreg=0.5, after=100))  # after: iterations in which it keeps quiet; std=0: never
     c.checkpoint_every = 200
     c.log_every = 20

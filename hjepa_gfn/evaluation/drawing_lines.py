@@ -38,7 +38,8 @@ def lines(
     left = lambda v: LEFT + (WIDTH - LEFT - RIGHT) * (v - x0) / (x1 - x0)  # noqa: E731
     top = lambda v: TOP + (HEIGHT - TOP - BOTTOM) * (y1 - v) / (y1 - y0)  # noqa: E731
     words = lambda t: f"{10**t:.2g}" if logarithmic else f"{t:g}"  # noqa: E731
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" font-size="12">',
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" '
+           'font-size="12">',
            '<rect width="100%" height="100%" fill="white"/>',
            f'<text x="{LEFT}" y="20" font-size="14">{html.escape(title)}</text>']
     for t in nice_ticks(y0, y1):

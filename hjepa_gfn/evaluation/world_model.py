@@ -1,9 +1,9 @@
-"""What the step level's world model knows of held-out behaviour, on windows of experts and of exploring walks alike: prediction by
-horizon, inverse dynamics, the rank of the true action, calibration of variances; and what probes read off its states.
+"""What the step level's world model knows of held-out behaviour, on windows of experts and of exploring walks alike:
+prediction by horizon, inverse dynamics, the rank of the true action, calibration of variances; what probes read off its states.
 """
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,8 +82,8 @@ def calibration(residual2: np.ndarray, variance: np.ndarray) -> dict[str, float]
 
 
 def dynamics_table(steps: Steps, action: np.ndarray) -> dict[str, float]:
-    """Of windows with the actions int [B, W]: prediction over copy error at the first and the farthest horizon, accuracy of inverse
-    dynamics, share of steps at which the true action predicts the next state best and its mean rank, calibration."""
+    """Of windows with the actions int [B, W]: prediction over copy error at the first and the farthest horizon, accuracy of
+    inverse dynamics, share of steps at which the true action predicts the next state best and its mean rank, calibration."""
     real = steps.real
     over = lambda h: float(np.nanmean(steps.error[h]) / max(np.nanmean(steps.copy[h]), 1e-9))  # noqa: E731
     return {
@@ -110,7 +110,7 @@ def nearest_door(view: np.ndarray) -> np.ndarray:
 
 
 def probe_walks(z: np.ndarray, walks: Walks) -> dict[str, float | None]:
-    """What ridge probes read off states [B, T+1, Z] on walks, fitted on half of them and tested on the other: own position (R^2),
+    """What ridge probes read off states [B, T+1, Z] on walks, fitted on half of them, tested on the other: own position (R^2),
     direction, what is carried, state of the nearest visible door (accuracies; None where the walks show one class only)."""
     rows = np.broadcast_to(np.arange(len(z))[:, None] < len(z) // 2, z.shape[:2])
     pocket = walks.state.pocket[..., 0].astype(int) * 16 + walks.state.pocket[..., 1]

@@ -44,7 +44,7 @@ def with_walks(key: jnp.ndarray, batch: Any, config: Any) -> Window:
 
 
 def for_belief(key: jnp.ndarray, batch: Any, config: Any) -> Window:
-    """`config.belief.rows` exemplary windows, padded to `steps` actions, and `config.belief.walks` exploring walks after them."""
+    """`config.belief.rows` exemplary windows, padded to `steps` actions, then `config.belief.walks` exploring walks."""
     b, window = config.belief, batch["random"]
     spare = b.steps - config.data.window
     widen = lambda x: jnp.pad(x[: b.rows], [(0, 0), (0, spare)] + [(0, 0)] * (x.ndim - 2))  # noqa: E731

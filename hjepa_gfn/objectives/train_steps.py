@@ -93,7 +93,8 @@ def init_state(system: System, config: Any, key: jnp.ndarray) -> TrainState:
     if config.jepa.anti_collapse == "ema":
         params["jepa_slow"] = params["jepa"]
     tx = make_optimizer(config.optimizer)
-    return TrainState(jnp.zeros((), jnp.int32), params, {g: tx.init(params[g]) for g in GROUP_NAMES if g in params}, init_gate())
+    moments = {g: tx.init(params[g]) for g in GROUP_NAMES if g in params}
+    return TrainState(jnp.zeros((), jnp.int32), params, moments, init_gate())
 
 
 def _first(batch: Any, rows: int) -> Any:

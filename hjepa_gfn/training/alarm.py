@@ -1,7 +1,7 @@
 """The collapse alarm: a JEPA level whose embeddings have become one point, by two signs at once, ends the run.
 
-Either sign alone is no collapse: embeddings may be small for a while but well spread for their size's sake (std), and SIGReg's
-statistic is large where they are far from normal without having collapsed.
+Either sign alone is no collapse: embeddings can be small for a while without being one point, and SIGReg's statistic is large
+too where they are spread but far from normal.
 """
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +22,6 @@ def collapse(step: int, means: Mapping[str, float], bars: Any) -> str | None:
     for level in LEVELS:
         std, share = means.get(f"jepa/{level}_std"), means.get(f"jepa/{level}_collapse")
         if std is not None and share is not None and std < bars.std and share > bars.sigreg:
-            return (f"the JEPA's level {level!r} has collapsed: std {std:.3g} (bar alarm.std={bars.std:g}), SIGReg at {share:.2f} "
-                    f"of its value at collapse (bar alarm.sigreg={bars.sigreg:g})")
+            return (f"the JEPA's level {level!r} has collapsed: std {std:.3g} (bar alarm.std={bars.std:g}), SIGReg at "
+                    f"{share:.2f} of its value at collapse (bar alarm.sigreg={bars.sigreg:g})")
     return None

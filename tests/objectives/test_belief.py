@@ -120,7 +120,7 @@ def test_anchors_are_real_steps_and_the_loss_looks_at_them_alone():
     _, after = jax.jit(functools.partial(watch, BELIEF))(p, z, action, real)
     now, far = [], []
     table = np.asarray(p["action"]["table"], np.float64)
-    for row, t in ((row, t) for row in range(3) for t in anchor[row]):
+    for row, t in [(b, t) for b in range(3) for t in anchor[b]]:
         if t <= length[row]:
             s = np.asarray(after[row, t], np.float64)
             now.append(np.mean((mlp(p["decoder"], s) - z[row, t]) ** 2))

@@ -59,11 +59,12 @@ def make_batch(config: ConfigDict, seed: int = 0) -> dict:
     grid[:, [0, -1]] = grid[:, :, [0, -1]] = int(Tiles.WALL), int(Colors.GREY)
     grid[:, 2, 3] = jitted.TILES["ball"], int(Colors.RED)
     world = {
-        "grid": grid, "position": rng.integers(3, 7, (b, 2)).astype(np.int32), "heading": rng.integers(0, 4, b).astype(np.int32),
+        "grid": grid, "position": 3 + np.arange(2 * b, dtype=np.int32).reshape(b, 2) % 4,
+        "heading": np.arange(b, dtype=np.int32) % 4,
         "pocket": np.tile(np.array([int(Tiles.EMPTY), int(Colors.EMPTY)], np.uint8), (b, 1)), "action": stated["action"],
         "length": stated["length"]}
-    return {"world": world, "start": window(), "random": window(), "mission": rng.integers(1, 20, (b, 4)).astype(np.int32), "final": text(),
-            "draft": text(), "draft_action": stated["action"], "draft_segment": stated["segment"],
+    return {"start": window(), "random": window(), "mission": rng.integers(1, 20, (b, 4)).astype(np.int32), "final": text(),
+            "draft": text(), "world": world, "draft_action": stated["action"], "draft_segment": stated["segment"],
             "draft_length": stated["length"]}
 
 

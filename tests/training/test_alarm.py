@@ -1,4 +1,4 @@
-"""The collapse alarm: both signs at once end a run before anything is saved over its last good checkpoint; one alone does not."""
+"""The collapse alarm: both signs at once end a run before anything is saved over its last good checkpoint; one alone none."""
 import sys
 from functools import partial
 from pathlib import Path
