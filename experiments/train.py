@@ -6,6 +6,7 @@ On several hosts the same command runs on each (`hjepa_gfn/distributed/startup.p
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hjepa_gfn.export import npz_bytes
 from hjepa_gfn.training import quiet, run
 from hjepa_gfn.training.agent_task import AgentTask
 from hjepa_gfn.training.agent_task import codebooks as grids_of
+from hjepa_gfn.training.alarm import collapse
 from hjepa_gfn.training.profiling import parse_steps
 
 
@@ -44,7 +46,8 @@ def train(config: Any, workdir: str, data_dir: str = "", progress: bool = True, 
     return run(
         task, workdir, mesh=mesh, rules=ShardingRules(**config.sharding), checkpoint_every=config.checkpoint_every,
         log_every=config.log_every, seed=config.seed, config=config, files=files, progress=progress,
-        show=("habit/accuracy", "e_step/posterior_subtb"), profile_steps=traced)
+        show=("habit/accuracy", "e_step/posterior_subtb"), profile_steps=traced,
+        alarm=partial(collapse, bars=config.alarm))
 
 
 def main(config: Any) -> None:

@@ -17,6 +17,8 @@ def get_config() -> ConfigDict:
         mission_length=12,
         vocab=512,            # BPE vocabulary
         tool_spans=False,     # texts with tool results in them, as marked spans: longer (take text_length 72)
+        worlds=0,             # episodes whose initial worlds come with the batches, to explore from; 0: none
+        world_size=8,         # cells a side of their grids (22 for BossLevel)
     ))
     c.model = ConfigDict(dict(
         state=64, hidden=256, leg=8,
@@ -24,12 +26,21 @@ def get_config() -> ConfigDict:
         width=64, heads=4, mlp=128, layers=2, context_layers=2, queries=4,
         max_legs=4, max_steps=5,
         compute=dict(dtype="float32", remat="none", attention="xla"),  # of the trunk; see models.layers.Compute
+        belief=dict(size=0, hidden=128, members=3),  # over the world's state; size 0: none, and no train step for it
     ))
     c.jepa = ConfigDict(dict(
         horizon=4,
         anti_collapse="sigreg", regularise=0.05,  # objectives.anti_collapse: sigreg, vicreg, ema, none; and the term's weight
         slow=0.99,            # decay of the encoders' slow copy ("ema")
         inverse=0.5, variance=0.1, code=1.0, macro=1.0,
+        exploring=0,          # of each group's rows, those that show exploring walks (needs data.worlds)
+        lead=12,              # steps that a walk has taken before its window begins, at most
+    ))
+    c.belief = ConfigDict(dict(
+        rows=16, walks=32,    # of each group's part of a batch: exemplary windows, and exploring walks (need data.worlds)
+        steps=24,             # actions of a walk; exemplary windows are shorter
+        horizon=6, anchors=4,  # how far ahead to predict, from how many steps of an episode (0: all)
+        drop=0.2, variance=0.1,  # share of percepts that are missing; weight of the likelihood of the next percept
     ))
     c.em = ConfigDict(dict(
         flow="stop",          # "stop": read off P(STOP); "head": a network for log F~
@@ -49,18 +60,20 @@ def get_config() -> ConfigDict:
     c.optimizer = ConfigDict(dict(learning_rate=2e-3, jepa_scale=1.0, warmup=50, clip=1.0, b2=0.99))
     c.schedule = ConfigDict(dict(
         jepa_steps=400, ground_steps=400, em_steps=100,
-        every=dict(habit=1, ground=1, e_step=1, sleep=4, m_step=1, contrast=1, indicators=2),  # 0: never
+        every=dict(habit=1, ground=1, e_step=1, sleep=4, m_step=1, contrast=1, indicators=2, belief=0),  # 0: never
     ))
     c.agent = ConfigDict(dict(
         plan_samples=1, temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64,
         indicator_samples=4,  # plans that indicators are read from, a decision
         # which indicator switches modes, in order of precedence: see agent.controller
-        controller=("surprise > 2: habitual -> planning for 4", "charge < 0: planning -> habitual for 4"),
+        controller=("surprise > 2: habitual -> planning", "charge < 0: planning -> habitual"),
     ))
     c.evaluation = ConfigDict(dict(episodes=256, texts=300, pictures=6))
     c.mesh = ConfigDict(dict(replica=1, data=1, fsdp=1, tensor=1))
     # fields of ShardingRules; "whole": this small model runs on any mesh
     c.sharding = ConfigDict(dict(uneven="whole", sampling="spread"))
+    # a run stops where a JEPA level's std is below one bar and SIGReg above the other (a share of its value at collapse)
+    c.alarm = ConfigDict(dict(std=0.2, sigreg=0.5, after=100))  # after: iterations in which it keeps quiet; std=0: never
     c.checkpoint_every = 200
     c.log_every = 20
     return c

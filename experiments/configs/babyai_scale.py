@@ -28,10 +28,11 @@ def get_config(size: str = "base") -> ConfigDict:
     width, heads, layers, context_layers, vocab, state, hidden = SIZES[size]
     c.level = "BabyAI-BossLevel-v0"
     c.data.update(dict(train_episodes=1_000_000, validation_episodes=10_000, batch_size=2, window=64, text_length=512,
-                       mission_length=64, vocab=vocab))
+                       mission_length=64, vocab=vocab, world_size=22))
     c.model.update(dict(state=state, hidden=hidden, width=width, heads=heads, mlp=4 * width, layers=layers,
                         context_layers=context_layers, queries=8, max_legs=24, max_steps=40))
     c.model.compute.update(dict(dtype="bfloat16", remat="full"))
+    c.belief.update(dict(rows=1, walks=1, steps=96))
     c.em.window = 16
     c.em.rows = ConfigDict(dict(
         habit=16, told=2, untold=2, ranked=2, posterior=1, prior=1, sleep=1, m_step=1, contrast=1, indicators=1))

@@ -10,6 +10,7 @@ import numpy as np
 
 from hjepa_gfn.data.store import EpisodeStore, load_episodes
 from hjepa_gfn.data.tokenizer import Tokenizer
+from hjepa_gfn.data.worlds import world_pool, world_shapes
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary.phrases import actions_of, legs_of, parse_plan
 
@@ -25,6 +26,8 @@ class PipelineConfig:
     text_length: int = 48  # X, tokens of a text
     mission_length: int = 12  # M, tokens of a mission
     tool_spans: bool = False  # texts with tool results in them, as marked spans
+    worlds: int = 0  # episodes whose initial worlds are kept, for behaviour that is rolled out in training; 0: none
+    world_size: int = 8  # cells a side of their grids
 
 
 class Pipeline:
@@ -45,6 +48,9 @@ class Pipeline:
         batch[v + "_clause"]   int32[B, W]
         batch[v + "_length"]   int32[B]
         batch["index"]         int32[B]                 which episode of the split
+and, with `config.worlds`, an initial world a row, of an episode drawn among the split's first so many (see `data.worlds`):
+        batch["world"]         grid uint8[B, H, H, 2], position int32[B, 2], heading int32[B], pocket uint8[B, 2]; action
+                               int32[B, W] and length int32[B] of that episode's first actions
 
     An episode whose first version was its final one has no draft: its final text stands in, with a plan of length 0, so that
     no loss takes it for the plan of a draft.
@@ -78,6 +84,9 @@ class Pipeline:
         self._draft_count = np.array([len(episode) for episode in drafts])
         self._first_draft = np.cumsum(self._draft_count) - self._draft_count
         self.truncated = tokenizer.truncated - before
+        self._worlds = None
+        if getattr(config, "worlds", 0):
+            self._worlds = world_pool(self.store, int(config.worlds), int(config.world_size), self._window)
         # Reshuffled for every pass over the data; element k is computed, not remembered.
         self._order = grain.MapDataset.range(len(self.store)).shuffle(seed=seed).repeat()
 
@@ -98,7 +107,12 @@ class Pipeline:
         mine = np.arange(self._batch_size).reshape(num_shards, -1)[shards].reshape(-1)
         draws = rng.random((2, self._batch_size))  # drawn for the whole batch, so that shards add up to it
         index = np.array([self._order[step * self._batch_size + row] for row in mine.tolist()])
-        return self._assemble(index, *draws[:, mine])
+        batch = self._assemble(index, *draws[:, mine])
+        if self._worlds is not None:
+            pool = len(self._worlds["length"])
+            row = (rng.random(self._batch_size)[mine] * pool).astype(np.int64)
+            batch["world"] = {name: leaf[row] for name, leaf in self._worlds.items()}
+        return batch
 
     def epoch(self) -> Iterator[Batch]:
         """The whole split once, in order, with each episode's first draft.
@@ -136,8 +150,9 @@ def batch_shapes(config: Any) -> dict[str, Any]:
     stated = {
         "draft_action": ((b, w), np.int32), "draft_segment": ((b, w), np.int32), "draft_clause": ((b, w), np.int32),
         "draft_length": ((b,), np.int32)}
+    world = {"world": world_shapes(b, config.world_size, w)} if getattr(config, "worlds", 0) else {}
     return {"start": window, "random": window, "mission": ((b, config.mission_length), np.int32), "final": text, "draft": text,
-            **stated}
+            **stated, **world}
 
 
 def cut_windows(store: EpisodeStore, index: np.ndarray, start: np.ndarray, window: int) -> dict[str, np.ndarray]:

@@ -19,10 +19,9 @@ from hjepa_gfn.objectives.belief import watch
 from hjepa_gfn.objectives.jepa import LOG_VARIANCE
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.worlds import jitted
-from hjepa_gfn.worlds.babyai import make_env, reset_env
+from hjepa_gfn.worlds.exploring import WALK, initial_worlds
 from hjepa_gfn.worlds.language import AGENT_CELL, BALL, VIEW_SIZE
 
-WALK = np.array([0.22, 0.22, 0.5, 0.02, 0.02, 0.02, 0.0])  # probabilities of MiniGrid's actions in an exploring walk
 SURPRISE = 6  # a percept that shows so many cells for the first time could not be foreseen
 
 
@@ -36,10 +35,7 @@ class Walks(NamedTuple):
 
 def explore(level: str, seeds: Sequence[int], steps: int, seed: int = 0) -> Walks:
     """Exploring walks from the starts of a level's episodes."""
-    env, starts = make_env(level), []
-    for episode in seeds:
-        reset_env(env, episode)
-        starts.append(jitted.snapshot(env))
+    starts = initial_worlds(level, seeds)
     rng = np.random.default_rng(seed)
     action = rng.choice(len(WALK), (len(starts), steps), p=WALK).astype(np.int32)
     states, seen = jax.jit(jitted.trace_states)(jitted.batch_of(starts), jnp.asarray(action))

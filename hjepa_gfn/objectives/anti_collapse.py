@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from hjepa_gfn.errors import UserError
 
 SIGREG_FLOOR = 1.05  # expected value under a standard normal, independent of N
+SIGREG_COLLAPSE = 0.402  # times N: its value where all embeddings are zero
 
 
 def sigreg(key: jnp.ndarray, z: jnp.ndarray, weight: jnp.ndarray, slices: int = 64) -> jnp.ndarray:
@@ -39,6 +40,12 @@ def sigreg(key: jnp.ndarray, z: jnp.ndarray, weight: jnp.ndarray, slices: int = 
     real, imaginary = jnp.sum(share * jnp.cos(angle), 0), jnp.sum(share * jnp.sin(angle), 0)
     statistic = count * jnp.sum(trapezoid * phi * ((real - phi) ** 2 + imaginary**2), axis=-1)
     return statistic.mean()
+
+
+def spread(z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
+    """Mean over dimensions of the weighted standard deviation of z [N, Z], weight [N] (population)."""
+    share = weight[:, None] / jnp.maximum(weight.sum(), 1.0)
+    return jnp.sqrt(jnp.sum(share * (z - jnp.sum(share * z, 0)) ** 2, 0)).mean()
 
 
 def covariance(z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:

@@ -165,6 +165,18 @@ def watch(s: Sizes, rows: int, config: Any) -> float:
     return rows * (2 * s.nodes * 4 * s.state * s.hidden + 3 * 2 * (per_row + 2 * s.nodes * per_edge))
 
 
+def belief(s: Sizes, config: Any) -> float:
+    """A step of the belief: embeddings without gradient; updates at every step; predictions, decoding at the anchors."""
+    m, b = config.model.belief, config.belief
+    rows, mlp = b.rows + b.walks, lambda a, z: 2 * m.hidden * (a + z)  # noqa: E731
+    anchors = rows * (b.anchors if 0 < b.anchors <= b.steps else b.steps + 1)
+    predict, update = m.members * mlp(m.size + 32, m.size), 2 * mlp(m.size + s.state, m.size)
+    watched = rows * ((b.steps + 1) * update + b.steps * predict)
+    ahead = b.horizon * (anchors * predict) + (b.horizon + 1) * anchors * mlp(m.size, s.state)
+    said = anchors * (mlp(m.size, s.state) + predict)
+    return percepts(s, rows * (b.steps + 1)) + 3 * (watched + ahead + said)
+
+
 # --- train steps -----------------------------------------------------------------------------------------------------
 
 
@@ -194,6 +206,8 @@ def step_flops(config: Any) -> dict[str, float]:
         "indicators": percepts(s, r.indicators) + segments(s, r.indicators, r.indicators) + context(s, r.indicators)
         + sample(s, r.indicators) + energy(s, r.indicators, 3) + heads(s, r.indicators, 0) + watch(s, r.indicators, config),
     }
+    if config.model.belief.size:
+        steps["belief"] = belief(s, config)
     parts = config.groups * config.microbatches
     whole = config.data.batch_size // config.microbatches
     return {"jepa": config.microbatches * 3 * jepa(s, whole, config.jepa.horizon), **{n: parts * f for n, f in steps.items()}}

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from hjepa_gfn.models.fsq import num_codes
-from hjepa_gfn.objectives.anti_collapse import SIGREG_FLOOR, covariance, sigreg, term_of
+from hjepa_gfn.objectives.anti_collapse import SIGREG_COLLAPSE, SIGREG_FLOOR, covariance, sigreg, spread, term_of
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import Window, encode_window, find_legs
 
@@ -104,7 +104,10 @@ def jepa_loss(
         loss += weights.variance * variance + weights.code * code
         copy = _mean((z[:, 1:] - z[:, :-1]) ** 2, valid.astype(jnp.float32))
         metrics |= {f"{name}_pred": errors[0], f"{name}_copy": copy, f"{name}_sigreg": statistic,
-                    f"{name}_regulariser": term, f"{name}_inverse": inverse, f"{name}_nll": variance, f"{name}_code": code}
+                    f"{name}_regulariser": term, f"{name}_inverse": inverse, f"{name}_nll": variance, f"{name}_code": code,
+                    # what the alarm watches (`training.alarm`): 1 is the value of a collapsed representation
+                    f"{name}_std": spread(stop(flat), seen.reshape(-1)),
+                    f"{name}_collapse": statistic / (SIGREG_COLLAPSE * jnp.maximum(seen.sum(), 1.0))}
         if diagnostics:
             found = level_diagnostics(flat, seen.reshape(-1), statistic, errors[0], copy)
             far = _mean((z[:, horizon:] - z[:, :-horizon]) ** 2, valid[:, horizon - 1 :].astype(jnp.float32))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from hjepa_gfn.models import fsq
 from hjepa_gfn.models.agent_network import AgentNetwork, NetworkSizes
+from hjepa_gfn.models.belief import Belief
 from hjepa_gfn.models.indicators import Watchdog
 from hjepa_gfn.models.jepa import Jepa, JepaSizes
 from hjepa_gfn.models.layers import Compute
@@ -32,6 +33,7 @@ class System:
     jepa: Jepa
     max_legs: int   # legs of an observed plan
     max_steps: int  # steps of its first leg that are spelled out
+    belief: Belief | None = None
 
     def net(self, params: Params, *args, method: str) -> Any:
         """Applies a method of the agent's network to grouped parameters."""
@@ -61,7 +63,7 @@ def split_groups(network_params: Params) -> Params:
 
 def merge_groups(params: Params) -> Params:
     """The inverse of `split_groups`; the groups that are no part of the network (`jepa`, copies) are left out."""
-    apart = ("jepa", "jepa_slow", "target", "sampler", "indicators")
+    apart = ("jepa", "jepa_slow", "belief", "indicators", "target", "sampler")
     return {name: value for group, modules in params.items() if group not in apart for name, value in modules.items()}
 
 
@@ -84,7 +86,7 @@ def sampler_view(params: Params) -> Params:
 
 
 def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int) -> System:
-    """Builds the modules from the `model` section of a config."""
+    """Builds the modules from the `model` section of a config; without a belief where `model.belief.size` is 0 or missing."""
     jepa = JepaSizes(
         state=model.state, hidden=model.hidden, num_actions=num_actions, leg=model.leg,
         step_levels=tuple(model.step_levels), leg_levels=tuple(model.leg_levels), macro_levels=tuple(model.macro_levels))
@@ -98,7 +100,11 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int)
         width=model.width, heads=model.heads, mlp=model.mlp, layers=model.layers, context_layers=model.context_layers,
         queries=model.queries, text_vocab=text_vocab, text_length=text_length, num_actions=num_actions,
         compute=Compute(**getattr(model, "compute", {})))
-    return System(spec, AgentNetwork(spec, sizes), Jepa(jepa), model.max_legs, model.max_steps)
+    sizes_of_belief = getattr(model, "belief", None)
+    belief = None
+    if sizes_of_belief and sizes_of_belief["size"]:
+        belief = Belief(percept=model.state, num_actions=num_actions, **sizes_of_belief)
+    return System(spec, AgentNetwork(spec, sizes), Jepa(jepa), model.max_legs, model.max_steps, belief)
 
 
 def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params:
@@ -115,6 +121,10 @@ def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params
     levels = system.jepa.init(
         key_jepa, jnp.zeros((1, 3, 7, 7, 3), jnp.uint8), jnp.zeros((1, 3), jnp.int32), window, window, jnp.ones((1, 2)))
     groups = split_groups(network)
+    if system.belief:
+        z = jnp.zeros((1, 2, jepa.state))
+        made = system.belief.init(jax.random.fold_in(key_jepa, 1), z, window[:, :1], jnp.ones((1, 2), bool))
+        groups["belief"] = made["params"]
     indicators = init_indicators(system, jax.random.fold_in(key, 1))
     return {"jepa": levels["params"], **groups, "indicators": indicators, "target": groups["encoder"]}
 

@@ -15,8 +15,9 @@ from hjepa_gfn.distributed.sharding import gather_for_sampling, in_groups, logic
 from hjepa_gfn.distributed.slices import mean_over_slices, num_slices
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.gflownet.gate import Gate, gate_value, hold, init_gate, threshold, update_gate
-from hjepa_gfn.objectives import em, ranking
+from hjepa_gfn.objectives import em, episodes, ranking
 from hjepa_gfn.objectives.anti_collapse import term_of
+from hjepa_gfn.objectives.belief import belief_loss
 from hjepa_gfn.objectives.cases import make_case, make_told_case
 from hjepa_gfn.objectives.indicators import indicators_loss
 from hjepa_gfn.objectives.jepa import jepa_loss
@@ -25,7 +26,7 @@ from hjepa_gfn.objectives.windows import encode_start
 
 Metrics = dict[str, jnp.ndarray]
 SAMPLING = ("e_step", "sleep", "m_step", "contrast", "indicators")  # the train steps that sample plans or texts
-GROUP_NAMES = ("jepa", "encoder", "policy", "model", "habit", "indicators")
+GROUP_NAMES = ("jepa", "encoder", "policy", "model", "habit", "indicators", "belief")  # the last only where there is one
 
 
 @struct.dataclass
@@ -93,7 +94,8 @@ def init_state(system: System, config: Any, key: jnp.ndarray) -> TrainState:
     if config.jepa.anti_collapse == "ema":
         params["jepa_slow"] = params["jepa"]
     tx = make_optimizer(config.optimizer)
-    return TrainState(jnp.zeros((), jnp.int32), params, {g: tx.init(params[g]) for g in GROUP_NAMES}, init_gate())
+    moments = {g: tx.init(params[g]) for g in GROUP_NAMES if g in params}
+    return TrainState(jnp.zeros((), jnp.int32), params, moments, init_gate())
 
 
 def _first(batch: Any, rows: int) -> Any:
@@ -112,6 +114,7 @@ def check_rows(config: Any) -> None:
         room = group * config.data.window if name == "habit" else group
         if not 0 < rows <= room:
             raise UserError(f"em.rows.{name}={rows}: a group has {room} rows (batch_size / microbatches / groups = {group})")
+    episodes.check(config, group)
 
 
 def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainState, Any], tuple[TrainState, Metrics]]]:
@@ -185,7 +188,19 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
         return make_case(system, params, _first(batch[window], count), batch["mission"][:count])
 
     def jepa(params, key, batch):
-        return jepa_loss(params, key, batch["random"], system, config.jepa)
+        window = batch["random"]
+        if config.jepa.exploring:
+            key, k_walk = jax.random.split(key)
+            some = {"random": window, "world": batch["world"]}
+            mixed = in_groups(partial(episodes.with_walks, config=config), jax.random.split(k_walk, config.groups), some)
+            window = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), mixed)
+        return jepa_loss(params, key, window, system, config.jepa)
+
+    def believe(params, key, batch):
+        k_walk, key = jax.random.split(key)
+        seen = episodes.for_belief(k_walk, batch, config)
+        z = system.level(params, seen["view"], seen["direction"], method="encode")
+        return belief_loss(params["belief"], key, system.belief, z, seen["action"], seen["length"], config.belief)
 
     def follow(old: TrainState, new: TrainState, metrics: Metrics):
         """The encoders' slow copy, where there is one, takes a step towards them."""
@@ -260,7 +275,7 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
         percept = {name: window[name][:, 0] for name in ("view", "direction")}
         return indicators_loss(params, key, percept, batch["mission"][:rows.indicators], system, config.agent.temperature)
 
-    return {
+    steps = {
         "jepa": train_step("jepa", ("jepa",), jepa, follow),
         "habit": train_step("habit", ("encoder", "habit"), habit),
         "ground": train_step("ground", ("encoder", "policy", "model"), ground),
@@ -270,10 +285,14 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
         "contrast": train_step("contrast", ("encoder", "model"), contrast),
         "indicators": train_step("indicators", ("indicators",), indicators),
     }
+    if system.belief:
+        steps["belief"] = train_step("belief", ("belief",), believe)
+    return steps
 
 
 def schedule(config: Any, step: int) -> tuple[str, ...]:
-    """JEPA first; then grounding in observed plans; then GFlowNet-EM; habits all along. A function of `step` alone.
+    """JEPA first; then grounding in observed plans; then GFlowNet-EM; habits all along; beliefs once the embeddings that they
+    predict stand still. A function of `step` alone.
 
     Habits teach the context encoder which words mean which cells: what takes longest, and what plans need as much.
     """
@@ -281,8 +300,8 @@ def schedule(config: Any, step: int) -> tuple[str, ...]:
     if step < s.jepa_steps:
         return ("jepa", "habit")
     step -= s.jepa_steps
+    due = lambda *names: tuple(name for name in names if s.every[name] and step % s.every[name] == 0)  # noqa: E731
     if step < s.ground_steps:
-        return ("habit", "ground")
+        return ("habit", "ground", *due("belief"))
     step -= s.ground_steps
-    order = ("habit", "ground", "e_step", "sleep", "m_step", "contrast", "indicators")
-    return tuple(name for name in order if s.every[name] and step % s.every[name] == 0)
+    return due("habit", "ground", "e_step", "sleep", "m_step", "contrast", "indicators", "belief")

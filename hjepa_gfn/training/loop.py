@@ -43,6 +43,7 @@ def run(
     show: Sequence[str] = (),
     profile_steps: tuple[int, int] | None = None,
     async_saves: bool | None = None,
+    alarm: Callable[[int, Mapping[str, float]], str | None] | None = None,
 ) -> State:
     """Runs `task` from where `workdir` left it to `task.total_steps`.
 
@@ -63,12 +64,14 @@ def run(
       show: the metrics on the progress line; by default the first two losses.
       profile_steps: the first and the last iteration, counted from 0, of which to leave a profiler's trace in `profile/`.
       async_saves: whether to go on while checkpoints are written; by default wherever that needs no copy (see `Checkpoints`).
+      alarm: called before each row of metrics and each save with the number of iterations and the means since the last row;
+        what it says, if anything, ends the run, and nothing is saved any more (see `training.alarm`).
 
     Returns:
       The final state, on the mesh.
 
     Raises:
-      UserError: the newest checkpoint is corrupt or of another config; or a loss is no longer finite.
+      UserError: the newest checkpoint is corrupt or of another config; a loss is no longer finite; or the alarm went off.
       SystemExit: 143 after SIGTERM, 130 after Ctrl-C, with the state saved.
     """
     workdir = Path(workdir).absolute()
@@ -103,7 +106,7 @@ def run(
                 compiled=_compile(task, abstract, mesh, rules), mesh=mesh, workdir=workdir, checkpoints=checkpoints,
                 saved=restored.step if restored else -1, stop=stop, config=config, line=line,
                 books=Books(workdir, step, useful, task.train_steps.keys(), line), profile=Profile(workdir, profile_steps),
-                checkpoint_every=checkpoint_every, log_every=log_every,
+                checkpoint_every=checkpoint_every, log_every=log_every, alarm=alarm,
             )  # fmt: skip
     finally:
         checkpoints.close()
@@ -143,6 +146,7 @@ def _iterate(
     profile: Profile,
     checkpoint_every: int,
     log_every: int,
+    alarm: Callable[[int, Mapping[str, float]], str | None] | None,
 ) -> State:
     """From `step` finished iterations to the end. Everything that touches the disk happens between two iterations."""
     shards, timings, steps, ahead = host_shards(mesh), books.timings, dict(compiled), None
@@ -179,7 +183,10 @@ def _iterate(
             number = stop.received(step)
             means = None
             if last or number or step % log_every == 0 or step % checkpoint_every == 0:
-                _refuse_divergence(window, step, saved, workdir)  # before it could overwrite a good checkpoint
+                # before it could overwrite a good checkpoint
+                _refuse_divergence(window, step, saved, workdir)
+                if alarm and (said := alarm(step, window.means())):
+                    raise UserError(f"{said} at step {step} of {workdir}; {_newest(saved)}")
             if last or step % log_every == 0:
                 means = window.close()
                 books.row(step, means)
@@ -201,8 +208,11 @@ def _iterate(
 
 def _refuse_divergence(window: Window, step: int, saved: int, workdir: Path) -> None:
     if name := window.non_finite_loss():
-        newest = f"the newest checkpoint is of step {saved}" if saved >= 0 else "there is no checkpoint yet"
-        raise UserError(f"{name} is not finite at step {step} of {workdir}; {newest}: lower the learning rate")
+        raise UserError(f"{name} is not finite at step {step} of {workdir}; {_newest(saved)}: lower the learning rate")
+
+
+def _newest(saved: int) -> str:
+    return f"the newest checkpoint is of step {saved}" if saved >= 0 else "there is no checkpoint yet"
 
 
 def _leave(number: int, step: int, total: int, checkpoints: Checkpoints, line: Progress) -> None:

@@ -54,8 +54,13 @@ class Window:
 
     def close(self) -> dict[str, float]:
         """The means over the window, in name order; a new window begins."""
-        values = self.fetch()
+        means = self.means()
         self._values = {}
+        return means
+
+    def means(self) -> dict[str, float]:
+        """The means so far, in name order; waits for the device."""
+        values = self.fetch()
         return {name: math.fsum(values[name]) / len(values[name]) for name in sorted(values)}
 
     def non_finite_loss(self) -> str | None:

@@ -24,6 +24,7 @@ FREE_FIELDS = (
     "workers",
     "mesh",
     "sharding",
+    "alarm",
 )
 
 

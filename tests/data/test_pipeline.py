@@ -218,3 +218,33 @@ def test_any_object_with_the_sizes_is_a_config():
     config = SimpleNamespace(batch_size=2, window=3, text_length=9, mission_length=4)
     batch = Pipeline(corpora.shared(), "validation", corpora.shared_tokenizer(), config, 0).batch(0)
     assert batch["final"].shape == (2, 9) and batch["start"]["view"].shape == (2, 4, 7, 7, 3)
+
+
+def test_initial_worlds_are_those_of_the_exemplary_episodes():
+    """Each row's world is what the simulator makes of the seed of one of the first episodes, beside that episode's actions."""
+    from hjepa_gfn.worlds.babyai import make_env
+    from hjepa_gfn.worlds.exploring import initial_world
+
+    sizes = dict(worlds=6, world_size=22)
+    with_worlds = make(**sizes)
+    batch, plain = with_worlds.batch(4), make().batch(4)
+    world = batch.pop("world")
+    assert_same(batch, plain)
+    told = batch_shapes(PipelineConfig(batch_size=12, window=WINDOW, **sizes))["world"]
+    assert {name: (leaf.shape, leaf.dtype) for name, leaf in world.items()} == {
+        name: (shape, np.dtype(kind)) for name, (shape, kind) in told.items()}
+    parts = [with_worlds.batch(4, shard, 3)["world"] for shard in range(3)]
+    assert_same({k: np.concatenate([part[k] for part in parts]) for k in world}, world)
+    assert not all(np.array_equal(world[k], with_worlds.batch(5)["world"][k]) for k in world)
+    store = with_worlds.store
+    grids = {initial_world(make_env(store.level[i]), store.seed[i], (22, 22)).grid.tobytes(): i for i in range(6)}
+    rows = [grids[grid.tobytes()] for grid in world["grid"]]
+    assert len(set(rows)) > 2
+    for row, i in enumerate(rows):
+        state = initial_world(make_env(store.level[i]), store.seed[i], (22, 22))
+        assert np.array_equal(state.position, world["position"][row]) and state.direction == world["heading"][row]
+        n, first = int(world["length"][row]), store.offset[i]
+        assert n == min(WINDOW, store.steps[i])
+        assert world["action"][row].tolist() == store.action[first : first + n].tolist() + [0] * (WINDOW - n)
+    with pytest.raises(UserError, match="data.world_size=3"):
+        make(worlds=6, world_size=3)

@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 
 from hjepa_gfn.models.belief import Belief
-from hjepa_gfn.objectives.belief import belief_loss, watch
+from hjepa_gfn.objectives.belief import belief_loss, draw_anchors, watch
 
 S, Z, A, K = 5, 4, 3, 2
 BELIEF = Belief(size=S, percept=Z, hidden=8, num_actions=A, members=K)
@@ -58,8 +58,8 @@ def test_beliefs_against_a_loop_with_percepts_missing():
 
 
 @functools.cache
-def compiled(horizon=2, drop=0.0, variance=0.5):
-    options = SimpleNamespace(horizon=horizon, drop=drop, variance=variance)
+def compiled(horizon=2, drop=0.0, variance=0.5, anchors=0):
+    options = SimpleNamespace(horizon=horizon, drop=drop, variance=variance, anchors=anchors)
     loss = lambda p, z, action, length: belief_loss(p, jax.random.key(2), BELIEF, z, action, length, options)
     return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
 
@@ -93,7 +93,7 @@ def test_the_loss_against_numpy():
         log_v = mlp(p["variance"], prior[row, t + 1])
         nll.append(np.mean(0.5 * (log_v + r**2 * np.exp(-log_v))))
         ratio.append(np.mean(r**2 * np.exp(-log_v)))
-    share = np.asarray(jax.random.bernoulli(jax.random.split(jax.random.key(2))[1], 0.5, (K, 3, 1)))
+    share = np.asarray(jax.random.bernoulli(jax.random.split(jax.random.key(2), 3)[1], 0.5, (K, 3, 1)))
     apart = [np.mean((ahead(belief[row, t], action[row, t], k) - belief[row, t + 1]) ** 2)
              for k in range(K) for row, t in steps if share[k, row, 0]]
     assert 0 < len(apart) < K * len(steps), "each member sees some rows and misses others: choose another key"
@@ -103,6 +103,35 @@ def test_the_loss_against_numpy():
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
     np.testing.assert_allclose(loss, np.mean(errors) + 0.5 * np.mean(nll) + np.mean(apart), rtol=1e-4)
+
+
+def test_anchors_are_real_steps_and_the_loss_looks_at_them_alone():
+    """Each row's anchors differ and are real where there are enough; the error "now" is the mean over them."""
+    length = np.array([6, 4, 1])
+    found = np.asarray(draw_anchors(jax.random.key(0), jnp.asarray(length), 6, 3))
+    assert all(len(set(row)) == 3 for row in found) and found.max() < 6
+    assert (found[:2] < length[:2, None]).all() and (found[2] == 0).any()
+    firsts = np.stack([draw_anchors(jax.random.key(k), jnp.asarray(length), 6, 3) for k in range(40)])
+    assert set(np.ravel(firsts[:, 0])) == set(range(6)), "any step may be drawn"
+    p, (z, action, length) = params(), episodes()
+    (_, metrics), _ = compiled(anchors=2)(p, z, action, length)
+    anchor = np.asarray(draw_anchors(jax.random.split(jax.random.key(2), 3)[2], jnp.asarray(length) + 1, 6, 2))
+    real = np.arange(6) <= length[:, None]
+    _, after = jax.jit(functools.partial(watch, BELIEF))(p, z, action, real)
+    now, far = [], []
+    table = np.asarray(p["action"]["table"], np.float64)
+    for row, t in [(b, t) for b in range(3) for t in anchor[b]]:
+        if t <= length[row]:
+            s = np.asarray(after[row, t], np.float64)
+            now.append(np.mean((mlp(p["decoder"], s) - z[row, t]) ** 2))
+        if t + 2 <= length[row]:
+            for i in range(2):
+                both = np.concatenate([s, table[action[row, t + i]]])
+                s = s + np.mean([mlp(p[f"predictor_{k}"], both) for k in range(K)], 0)
+            far.append(np.mean((mlp(p["decoder"], s) - z[row, t + 2]) ** 2))
+    assert len(far) >= 2
+    np.testing.assert_allclose(metrics["now"], np.mean(now), rtol=1e-4)
+    np.testing.assert_allclose(metrics["far"], np.mean(far), rtol=1e-4)
 
 
 def test_variances_learn_and_teach_nothing_else():

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny  # noqa: E402
 
 from hjepa_gfn.errors import UserError  # noqa: E402
-from hjepa_gfn.objectives.anti_collapse import SIGREG_FLOOR, sigreg, term_of, vicreg  # noqa: E402
+from hjepa_gfn.objectives.anti_collapse import SIGREG_COLLAPSE, SIGREG_FLOOR, sigreg, spread, term_of, vicreg  # noqa: E402
 from hjepa_gfn.objectives.jepa import (  # noqa: E402
     gaussian_nll,
     jepa_loss,
@@ -142,6 +142,15 @@ def test_diagnostics_against_numpy():
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-3, err_msg=name)
+
+
+def test_signs_of_collapse():
+    """Embeddings that are all zero have SIGReg at `SIGREG_COLLAPSE` N; `spread` is the standard deviation of the real rows."""
+    weight = jnp.asarray(np.arange(40) < 30, jnp.float32)
+    collapsed = sigreg(jax.random.key(0), jnp.zeros((40, 5)), weight)
+    np.testing.assert_allclose(collapsed, SIGREG_COLLAPSE * 30, rtol=2e-3)
+    z = np.random.default_rng(0).normal(size=(40, 5)) * [1, 2, 3, 4, 5] + 7
+    np.testing.assert_allclose(spread(jnp.asarray(z), weight), z[:30].std(0).mean(), rtol=1e-5)
 
 
 def test_macro_actions_are_judged_by_every_step_of_their_legs_and_where_they_end():

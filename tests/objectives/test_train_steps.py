@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from xminigrid.core.constants import Colors, Tiles
 
 from experiments.configs.babyai_gotolocal import get_config
 from hjepa_gfn.distributed import ShardingRules, abstract_state, init_state, jit_step, make_mesh, put_batch
@@ -15,10 +16,11 @@ from hjepa_gfn.distributed.compiled_text import collectives
 from hjepa_gfn.distributed.mesh import AXES
 from hjepa_gfn.distributed.steps import shardings_of
 from hjepa_gfn.errors import UserError
-from hjepa_gfn.objectives import em, indicators, jepa, ranking, train_steps
+from hjepa_gfn.objectives import belief, em, indicators, jepa, ranking, train_steps
 from hjepa_gfn.objectives.system import GROUPS, make_system, merge_groups, split_groups
+from hjepa_gfn.worlds import jitted
 
-NAMES = ("jepa", "habit", "ground", "e_step", "sleep", "m_step", "contrast", "indicators")
+NAMES = ("jepa", "habit", "ground", "e_step", "sleep", "m_step", "contrast", "indicators", "belief")
 
 
 def tiny_config() -> ConfigDict:
@@ -30,6 +32,9 @@ def tiny_config() -> ConfigDict:
     c.em.rows = ConfigDict(dict(habit=8, told=2, untold=2, ranked=2, posterior=2, prior=1, sleep=2, m_step=2, contrast=2,
                                 indicators=2))
     c.em.decisions = 2
+    c.model.belief.update(dict(size=8, hidden=8, members=2))
+    c.belief.update(dict(rows=1, walks=2, steps=5, horizon=2, anchors=2))
+    c.data.worlds, c.schedule.every.belief, c.jepa.exploring, c.jepa.lead = 4, 1, 1, 2
     c.optimizer.warmup = 1
     return c
 
@@ -50,8 +55,17 @@ def make_batch(config: ConfigDict, seed: int = 0) -> dict:
     text = lambda: np.concatenate(  # noqa: E731
         [np.ones((b, 1)), rng.integers(3, 20, (b, x - 3)), np.full((b, 1), 2), np.zeros((b, 1))], 1).astype(np.int32)
     stated = window()
+    grid = np.zeros((b, 8, 8, 2), np.uint8)
+    grid[..., 0], grid[..., 1] = int(Tiles.FLOOR), int(Colors.BLACK)
+    grid[:, [0, -1]] = grid[:, :, [0, -1]] = int(Tiles.WALL), int(Colors.GREY)
+    grid[:, 2, 3] = jitted.TILES["ball"], int(Colors.RED)
+    world = {
+        "grid": grid, "position": 3 + np.arange(2 * b, dtype=np.int32).reshape(b, 2) % 4,
+        "heading": np.arange(b, dtype=np.int32) % 4,
+        "pocket": np.tile(np.array([int(Tiles.EMPTY), int(Colors.EMPTY)], np.uint8), (b, 1)), "action": stated["action"],
+        "length": stated["length"]}
     return {"start": window(), "random": window(), "mission": rng.integers(1, 20, (b, 4)).astype(np.int32), "final": text(),
-            "draft": text(), "draft_action": stated["action"], "draft_segment": stated["segment"],
+            "draft": text(), "world": world, "draft_action": stated["action"], "draft_segment": stated["segment"],
             "draft_length": stated["length"]}
 
 
@@ -117,6 +131,8 @@ def test_step_agrees_on_every_mesh_compiles_once_and_donates(name, config, syste
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves((old, state.optimizer))), "the old state must be donated"
         losses.append({k: float(v) for k, v in metrics.items()})
         moments.append(gradients(new))
+        if name == "belief" and not sizes:
+            assert changed(_drawn["state"].params, new.params) == changed(_drawn["state"].optimizer, new.optimizer) == {name}
         new, _ = step(new, put_batch(make_batch(config, 1), mesh))
         assert step._cache_size() == 1
     assert np.isfinite(losses[0]["loss"]) and losses[0]["grad_norm"] > 0
@@ -142,9 +158,9 @@ def test_every_loss_is_part_of_a_registered_step():
     called = {node.attr if isinstance(node, ast.Attribute) else node.id for node in ast.walk(
         ast.parse(inspect.getsource(train_steps))) if isinstance(node, ast.Attribute | ast.Name)}
     parts = {"macro_loss"}  # a term of jepa_loss
-    losses = {name for module in (em, ranking, jepa, indicators) for name, fn in vars(module).items()
+    losses = {name for module in (em, ranking, jepa, indicators, belief) for name, fn in vars(module).items()
               if inspect.isfunction(fn) and fn.__module__ == module.__name__ and name.endswith(("_loss", "_step"))}
-    assert {"e_step", "m_step", "sleep_loss", "jepa_loss", "contrast_loss"} <= losses
+    assert {"e_step", "m_step", "sleep_loss", "jepa_loss", "contrast_loss", "belief_loss"} <= losses
     assert losses - parts <= called
 
 
@@ -168,7 +184,9 @@ def test_microbatches_add_up_to_the_whole_and_groups_do_not_depend_on_them(confi
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"groups": 3}, "data.batch_size=16 must be a multiple of microbatches x groups = 1 x 3"),
-    ({"em.rows.sleep": 3}, "em.rows.sleep=3: a group has 2 rows"), ({"microbatches": 0}, "microbatches x groups = 0")])
+    ({"em.rows.sleep": 3}, "em.rows.sleep=3: a group has 2 rows"), ({"data.worlds": 0}, "jepa.exploring=1 needs worlds"),
+    ({"belief.walks": 3}, "belief.walks=3: a group has 2 rows"), ({"model.belief.size": 0}, "every.belief needs a belief"),
+    ({"belief.steps": 3}, "belief.steps=3 must hold a window"), ({"microbatches": 0}, "microbatches x groups = 0")])
 def test_batches_that_cannot_be_cut_are_refused(change, message, config, system):
     bad = config.copy_and_resolve_references()
     bad.update_from_flattened_dict(change)
