@@ -177,7 +177,9 @@ def main(config: Any) -> None:
     size = next((arg.split("=", 1)[1] for arg in sys.argv if arg.startswith("--config=")), "babyai_gotolocal").split(":")[-1]
     slices = f"_x{f.num_slices}" if f.num_slices > 1 else ""
     out = Path(f.out) if f.out else REPORTS / f"{size}_{f.topology.replace(':', '_')}{slices}.json"
-    command = "python -m launch.aot " + " ".join(sys.argv[1:])
+    # steps that are added to a report belong to the command that makes it whole
+    words = [word for word in sys.argv[1:] if not (out.exists() and word.startswith("--steps"))]
+    command = "python -m launch.aot " + " ".join(words)
     with config.unlocked():
         found = report_all(
             config, f.topology, f.num_slices, parse_mesh(f.mesh), f.steps, f.fast, read_json(out) if out.exists() else None,
