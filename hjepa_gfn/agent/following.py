@@ -1,4 +1,4 @@
-"""Acting on plans, whoever decides them: follow a plan's first actions, plan anew when they end or the world leaves the plan."""
+"""Acting on plans, whoever decides them: follow a plan's first actions, plan anew when they end or the world leaves it."""
 from __future__ import annotations
 
 import time

@@ -45,8 +45,8 @@ class Optimise:
       UserError: a value that means nothing.
     """
 
-    chains: int = 2             # C, in each situation
-    moves: int = 8              # M, the budget
+    chains: int = 1             # C, in each situation
+    moves: int = 4              # M, the budget
     tau: float = 1.0            # of the target exp(-E / tau); 1 is exact
     patience: int = 4           # moves without any acceptance after which the mode stops; 0: never
     choose: str = "sample"      # what is acted on: "sample", a chain's last state; "best", the least energy met

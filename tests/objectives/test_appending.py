@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import few  # noqa: E402
 import tiny  # noqa: E402
 
 from hjepa_gfn.objectives.appending import appends, last_undo  # noqa: E402
