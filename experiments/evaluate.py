@@ -56,8 +56,8 @@ def steps_over_bot(steps: np.ndarray, bot_steps: list[int], solved: list[bool]) 
 
 
 def success_rates(agent: Agent, level: str, seeds: list[int], seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Success of each mode, the random policy and the bot on the same seeds (optimisation mode: the first of them; `episodes` is
-    how many); details per mode, with violations by principle."""
+    """Success of each mode, the random policy and the bot on the same seeds (optimisation mode: the first `episodes` of them);
+    details per mode, with violations by principle."""
     optimised = min(agent.config.evaluation.get("optimised", 64), len(seeds))
     modes = {"planning": (PlanningMode(agent, seed), len(seeds)), "habitual": (HabitualMode(agent, seed), len(seeds))}
     if optimised:
