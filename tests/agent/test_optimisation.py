@@ -24,7 +24,7 @@ from hjepa_gfn.objectives.energy import energy_of, make_ground  # noqa: E402
 from hjepa_gfn.objectives.text_moves import said  # noqa: E402
 from hjepa_gfn.plans.enumeration import canonical_keys  # noqa: E402
 
-CHAINS, MOVES = 4000, 3
+CHAINS, MOVES = 2500, 3
 PERCEPT, MISSION = tiny.percepts(1), tiny.words(1, tiny.MISSION)
 
 
@@ -41,7 +41,6 @@ def everything(system, params, plans):
 
 
 CASES = {
-    "plans": (Optimise(schedule="uniform"), False),
     "plans that only append": (Optimise(schedule="halving", mix=0.3, tau=0.6), True),
     "plans and texts": (Optimise(energy="plan_and_text", proposals="posterior", schedule="uniform", tau=0.7), False),
 }
@@ -62,7 +61,7 @@ def test_moves_keep_the_exact_target_and_drift_towards_it(case):
                   options, appending(few.SPEC) if narrowed else None)
     move = jax.jit(lambda key, chains, step: advance(scene, key, chains, step))
     number = {name: i for i, name in enumerate(canonical_keys(plans))}
-    vague = np.asarray(first_leg(system, params, plans).count == 0)
+    vague = np.asarray(jax.jit(lambda p, z: first_leg(system, p, z).count == 0)(params, plans))
 
     def after(where, seed):
         z, x = where // texts, where % texts
@@ -92,24 +91,24 @@ def test_moves_keep_the_exact_target_and_drift_towards_it(case):
     assert few.far(count(after(even, 50)), p) < 0.9 * few.far(count(even), p)
 
 
-OPTIONS = Optimise(chains=3, moves=6, patience=0, tau=0.5)
-ROWS = 4
+OPTIONS = Optimise(chains=2, moves=20, patience=1, tau=1e-3, schedule="uniform")  # greedy: it comes to a halt
+ROWS = 2
 
 
 @pytest.fixture(scope="module")
 def found():
-    """Budgets 6 and 2 of the same decision, and what is acted on."""
+    """Budgets 20 and 2 of the same decision, and what is acted on."""
     system, params = tiny.system(), tiny.params()
     run = jax.jit(lambda key, moves: optimise(
         system, params, key, tiny.percepts(ROWS), tiny.words(ROWS, tiny.MISSION), OPTIONS, 0.9, moves))
-    long, short = run(jax.random.key(3), 6), run(jax.random.key(3), 2)
+    long, short = (jax.tree.map(np.asarray, run(jax.random.key(3), moves)) for moves in (20, 2))
     act = jax.jit(lambda found, move, best: decide(system, params, found, move, best))
     return long, short, act
 
 
 def test_a_smaller_budget_is_the_beginning_of_a_larger(found):
     long, short, _ = found
-    assert long.moves == 6 and short.moves == 2
+    assert long.moves > 2 == short.moves
     for whole, part in zip(jax.tree.leaves(long), jax.tree.leaves(short), strict=True):
         if whole.ndim:
             np.testing.assert_array_equal(whole[:3], part[:3])
@@ -117,7 +116,8 @@ def test_a_smaller_budget_is_the_beginning_of_a_larger(found):
         for later in leaf[3:]:
             np.testing.assert_array_equal(later, leaf[2])
     assert not short.accepted[3:].any() and long.accepted[3:].any() and not long.accepted[0].any()
-    assert (np.diff(long.passes, axis=0) >= 4 * OPTIONS.chains).all()
+    done = int(long.moves)
+    assert (np.diff(long.passes, axis=0)[:done] >= 4 * OPTIONS.chains).all()
 
 
 def test_the_best_plan_is_the_least_met_so_far(found):
@@ -126,20 +126,20 @@ def test_the_best_plan_is_the_least_met_so_far(found):
     best = np.asarray(long.best.total + 1e6 * long.best.vague)
     np.testing.assert_allclose(best, np.minimum.accumulate(score.min(-1), axis=0), rtol=1e-6)
     assert (best[-1] < best[0]).any()
-    np.testing.assert_array_equal(act(long, 5, True).energy, long.best.energy[5])
-    np.testing.assert_array_equal(act(long, 5, True).plan.code, long.best.plan.code[5])
+    np.testing.assert_array_equal(act(long, 3, True).energy, long.best.energy[3])
+    np.testing.assert_array_equal(act(long, 3, True).plan.code, long.best.plan.code[3])
 
 
 def test_a_sample_is_the_state_of_the_first_chain_that_can_be_acted_on(found):
     long, _, act = found
-    vague = np.asarray(long.chains.vague)
-    assert (vague.any(-1) & ~vague.all(-1)).any(), "some situations should have plans of both kinds"
-    for move in range(7):
+    vague = np.random.default_rng(0).random(long.chains.vague.shape) < 0.5
+    long = long._replace(chains=long.chains._replace(vague=vague))
+    assert (vague[:4, :, 0] & ~vague[:4, :, 1]).any() and vague[:4].all(-1).any(), "first chains should be passed over"
+    for move in range(4):
         decision = act(long, move, False)
         first = vague[move].argmin(-1)
         np.testing.assert_array_equal(decision.energy, long.chains.energy[move, np.arange(ROWS), first])
         np.testing.assert_array_equal(decision.plan.action, long.chains.plan.action[move, np.arange(ROWS), first])
-        np.testing.assert_array_equal(decision.leg.count == 0, vague[move].all(-1))
         np.testing.assert_array_equal(decision.passes, long.passes[move])
 
 
@@ -153,16 +153,14 @@ def test_no_move_and_one_chain_is_planning(found):
     np.testing.assert_array_equal(planned.passes, long.passes[0])
 
 
-def test_the_mode_stops_where_nothing_moves():
-    """One greedy chain: after two moves in a row that were refused, no more is done and none is paid for."""
-    system, params = tiny.system(), tiny.params()
-    options = Optimise(chains=1, moves=30, patience=2, tau=1e-3, schedule="uniform")
-    out = jax.jit(lambda key: optimise(system, params, key, PERCEPT, MISSION, options))(jax.random.key(0))
-    accepted = np.asarray(out.accepted)[:, 0, 0]
-    quiet = [i for i in range(2, 31) if not accepted[i - 1] and not accepted[i]]
-    assert int(out.moves) == quiet[0] < 30
-    passes = np.asarray(out.passes)[:, 0]
-    assert (np.diff(passes[: quiet[0] + 1]) > 0).all() and (passes[quiet[0] :] == passes[-1]).all()
+def test_the_mode_stops_where_nothing_moves(found):
+    """After a move that no chain of any situation took, no more is done and none is paid for."""
+    long, _, _ = found
+    accepted, done = np.asarray(long.accepted).any((1, 2)), int(long.moves)
+    quiet = 1 + np.flatnonzero(~accepted[1:])[0]
+    assert done == quiet < OPTIONS.moves
+    for leaf in jax.tree.leaves((long.chains, long.best, long.passes)):
+        assert (np.asarray(leaf[done:]) == np.asarray(leaf[done])).all()
 
 
 def test_options():

@@ -94,11 +94,11 @@ def test_every_part_of_the_ratio_is_needed(wrong):
 
 def test_the_sampler_keeps_the_exact_distribution_and_leaves_another():
     system, params, _ = few.small()
-    chains = 4000
+    chains = 3000
     plan, context = few.repeated(5, chains), few.contexts(chains)
-    move = jax.jit(lambda key, text, step: rewrite(system, params, key, plan, context, text, Uniform(), step, 0.5))
+    move = jax.jit(lambda key, text, step: rewrite(system, params, key, plan, context, text, Uniform(), step, 2.0))
     target = spoken().target.sum(-1)
-    p = np.exp(normalise(target / 0.5)[0])
+    p = np.exp(normalise(target / 2.0)[0])
     start = where = np.random.default_rng(0).choice(len(p), chains, p=p)
     for seed in range(4):
         text, log_text, accepted, written = move(jax.random.key(seed), few.TEXTS[where], seed)
