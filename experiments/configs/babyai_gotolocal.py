@@ -52,7 +52,7 @@ def get_config() -> ConfigDict:
     ))
     c.agent = ConfigDict(dict(plan_samples=1, temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64))
     c.agent.optimise = ConfigDict(dict(  # fields of agent.optimisation.Optimise, explained there
-        chains=1, moves=4, tau=1.0, patience=4, choose="sample", energy="plan", proposals="prior", schedule="halving", mix=0.1))
+        chains=1, moves=2, tau=1.0, patience=4, choose="sample", energy="plan", proposals="prior", schedule="halving", mix=0.1))
     c.evaluation = ConfigDict(dict(
         episodes=256, texts=300, pictures=6,
         optimised=64,         # of the episodes, those that optimisation mode plays too (a move costs several plans); 0: none

@@ -46,7 +46,7 @@ class Optimise:
     """
 
     chains: int = 1             # C, in each situation
-    moves: int = 4              # M, the budget
+    moves: int = 2              # M, the budget
     tau: float = 1.0            # of the target exp(-E / tau); 1 is exact
     patience: int = 4           # moves without any acceptance after which the mode stops; 0: never
     choose: str = "sample"      # what is acted on: "sample", a chain's last state; "best", the least energy met
