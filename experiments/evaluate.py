@@ -4,8 +4,10 @@ Success of each mode on test seeds, held-out text measures, JEPA diagnostics; wr
 """
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from absl import flags
 from experiments import cli
 from experiments.export import export_checkpoint
 from hjepa_gfn.agent.agent import Agent, load_agent
+from hjepa_gfn.agent.optimisation_mode import OptimisationMode
 from hjepa_gfn.agent.runner import HabitualMode, PlanningMode, random_mode, run_episodes
 from hjepa_gfn.data.builder import build
 from hjepa_gfn.data.pipeline import Pipeline
@@ -30,25 +33,52 @@ from hjepa_gfn.worlds import make_world, split_seeds
 from hjepa_gfn.worlds.babyai import check_level
 
 
+@contextlib.contextmanager
+def read_agent(checkpoint: str) -> Iterator[Agent]:
+    """The agent of a run, a checkpoint or an export."""
+    with tempfile.TemporaryDirectory() as scratch:
+        is_export = (Path(checkpoint) / MANIFEST).exists()
+        yield load_agent(checkpoint if is_export else export_checkpoint(checkpoint, Path(scratch) / "export", programs=False))
+
+
+def decision_costs(counts: dict[str, Any]) -> dict[str, Any]:
+    """What a mode counted, and what a decision costs: network passes, and wall time in full chunks (None: not known)."""
+    made = counts.get("plans", counts.get("habitual", 0))
+    return {
+        "decisions": dict(counts), "passes_a_decision": counts["passes"] / made if made else None,
+        "seconds_a_decision": counts["seconds"] / counts["timed"] if counts.get("timed") else None}
+
+
+def steps_over_bot(steps: np.ndarray, bot_steps: list[int], solved: list[bool]) -> float | None:
+    """Mean ratio of steps to the bot's, over the first len(steps) episodes that both solved (steps 0: not solved)."""
+    both = [mine / theirs for mine, theirs, ok in zip(steps, bot_steps, solved, strict=False) if mine and ok and theirs]
+    return float(np.mean(both)) if both else None
+
+
 def success_rates(agent: Agent, level: str, seeds: list[int], seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Success of each mode, the random policy and the bot on the same seeds; details per mode, with violations by principle."""
-    world = make_world(level, len(seeds))
-    planning, habitual = PlanningMode(agent, seed), HabitualMode(agent, seed)
-    modes = {"planning": planning, "habitual": habitual, "random": random_mode(seed, world.num_actions)}
-    rates, details = {}, {}
-    for name, choose in modes.items():
+    """Success of each mode, the random policy and the bot on the same seeds (optimisation mode: the first `episodes` of them);
+    details per mode, with violations by principle."""
+    optimised = min(agent.config.evaluation.get("optimised", 64), len(seeds))
+    modes = {"planning": (PlanningMode(agent, seed), len(seeds)), "habitual": (HabitualMode(agent, seed), len(seeds))}
+    if optimised:
+        modes["optimisation"] = (OptimisationMode(agent, seed), optimised)
+    modes["random"] = (random_mode(seed, make_world(level, 1).num_actions), len(seeds))
+    rates, details, taken = {}, {}, {}
+    for name, (choose, n) in modes.items():
         began, recorder = time.time(), Recorder()
-        success, steps = run_episodes(world, seeds, choose, agent.config.agent.max_steps, recorder)
-        rates[name] = float(success.mean())
+        success, steps = run_episodes(make_world(level, n), seeds[:n], choose, agent.config.agent.max_steps, recorder)
+        rates[name], taken[name] = float(success.mean()), np.where(success, steps, 0)
         details[name] = {
-            "successes": int(success.sum()),
+            "episodes": n, "successes": int(success.sum()),
             "mean_steps_when_successful": float(steps[success].mean()) if success.any() else None,
-            "seconds": round(time.time() - began, 1), "decisions": dict(getattr(choose, "counts", {})),
-            "violations": violations_by_principle(level, seeds, recorder.actions(steps))}
-        print(f"  {name:9s} {rates[name]:.3f}  ({details[name]['seconds']} s)", flush=True)
+            "seconds": round(time.time() - began, 1), **decision_costs(getattr(choose, "counts", {})),
+            "violations": violations_by_principle(level, seeds[:n], recorder.actions(steps))}
+        print(f"  {name:12s} {rates[name]:.3f}  (n = {n}, {details[name]['seconds']} s)", flush=True)
     episodes, solved = teachers_episodes(ExemplaryActor(level, robustness=False), seeds)
     rates["bot"] = float(np.mean(solved))
-    details["bot"] = {"successes": int(np.sum(solved))}
+    details["bot"] = {"episodes": len(seeds), "successes": int(np.sum(solved))}
+    for name, steps in taken.items():
+        details[name]["steps_over_bot"] = steps_over_bot(steps, [len(actions) for actions in episodes["bot"]], solved)
     for name, actions in episodes.items():
         details.setdefault(name, {})["violations"] = violations_by_principle(level, seeds, actions)
     return rates, details
@@ -62,8 +92,7 @@ def evaluate(
     began = began or time.time()
     path = Path(checkpoint)
     is_export = (path / MANIFEST).exists()
-    with tempfile.TemporaryDirectory() as scratch:
-        agent = load_agent(path if is_export else export_checkpoint(checkpoint, Path(scratch) / "export", programs=False))
+    with tempfile.TemporaryDirectory() as scratch, read_agent(checkpoint) as agent:
         config = agent.config
         level = level or config.level
         check_level(level)
@@ -77,7 +106,7 @@ def evaluate(
         summary, table = evaluate_texts(agent, pipeline, seed)
         report = {
             "level": level, "success_rate": rates,
-            "success_interval": {n: wilson_interval(details[n]["successes"], len(seeds)) for n in rates},
+            "success_interval": {n: wilson_interval(details[n]["successes"], details[n]["episodes"]) for n in rates},
             "violations": {n: d["violations"] for n, d in details.items()},
             "seeds": len(seeds), "first_seed": int(seeds[0]), "modes": details, **summary,
             "jepa": evaluate_levels(agent, pipeline, seed),
@@ -97,7 +126,10 @@ def print_summary(report: dict[str, Any], episodes: list[Any]) -> None:
     rows = [("", "success", "95% interval")]
     for mode, rate in report["success_rate"].items():
         low, high = report["success_interval"][mode]
-        rows.append((mode, f"{rate:.3f}", f"{low:.3f} .. {high:.3f}"))
+        found = report["modes"][mode]
+        cost = (f"; {found['passes_a_decision']:.0f} passes, {1e3 * (found['seconds_a_decision'] or 0):.1f} ms a decision"
+                if found.get("passes_a_decision") else "")
+        rows.append((mode, f"{rate:.3f}", f"{low:.3f} .. {high:.3f} (n = {found['episodes']}){cost}"))
     total = {mode: sum(found.values()) for mode, found in report["violations"].items()}
     rows.append(("violations an episode", f"{total['planning']:.2f}", "planning; " + ", ".join(
         f"{mode} {total[mode]:.2f}" for mode in total if mode != "planning")))

@@ -30,14 +30,14 @@ from hjepa_gfn.training.indicators import train_indicators
 from hjepa_gfn.worlds import make_world, split_seeds
 from hjepa_gfn.worlds.babyai import check_level
 
-TABLE = ("surprise > 2: habitual -> planning for 4", "charge < 0: planning -> habitual for 4")
+TABLE = ("surprise > 2: habitual -> planning", "charge < 0: planning -> habitual")
 
 
 def controlled_episodes(agent: Agent, level: str, seeds: list[int], seed: int) -> dict[str, Any]:
     """Success under the controller's table, and of habitual and planning mode alone, on the same seeds."""
     reader = IndicatorReader(agent, seed)
     planning = PlanningMode(agent, seed, reader.on_decision)
-    reader.follow(planning)
+    reader.follow(planning.follower)
     modes = {"habitual": HabitualMode(agent, seed), "planning": planning}
     rules = parse_rules(agent.config.agent.get("controller", TABLE), NAMES, tuple(modes))
     controlled = ControlledMode(modes, rules, reader)

@@ -68,7 +68,12 @@ def get_config() -> ConfigDict:
         # which indicator switches modes, in order of precedence: see agent.controller
         controller=("surprise > 2: habitual -> planning", "charge < 0: planning -> habitual"),
     ))
-    c.evaluation = ConfigDict(dict(episodes=256, texts=300, pictures=6))
+    c.agent.optimise = ConfigDict(dict(  # fields of agent.optimisation.Optimise, explained there
+        chains=1, moves=2, tau=1.0, patience=4, choose="sample", energy="plan", proposals="prior", schedule="halving", mix=0.1))
+    c.evaluation = ConfigDict(dict(
+        episodes=256, texts=300, pictures=6,
+        optimised=64,         # of the episodes, those that optimisation mode plays too (a move costs several plans); 0: none
+    ))
     c.mesh = ConfigDict(dict(replica=1, data=1, fsdp=1, tensor=1))
     # fields of ShardingRules; "whole": this small model runs on any mesh
     c.sharding = ConfigDict(dict(uneven="whole", sampling="spread"))

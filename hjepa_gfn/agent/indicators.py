@@ -14,7 +14,7 @@ import numpy as np
 from hjepa_gfn.agent.agent import Agent
 from hjepa_gfn.agent.modes import Percept, encode
 from hjepa_gfn.agent.reading import first_leg
-from hjepa_gfn.agent.runner import PlanningMode
+from hjepa_gfn.agent.following import PlanFollower
 from hjepa_gfn.objectives import indicators
 from hjepa_gfn.objectives.energy import make_ground, plan_energy
 from hjepa_gfn.objectives.jepa import LOG_VARIANCE
@@ -104,7 +104,7 @@ class IndicatorReader:
         self.plan: Plan | None = None
         self.spelled_out: np.ndarray | None = None
 
-    def follow(self, planning: PlanningMode) -> None:
+    def follow(self, planning: PlanFollower) -> None:
         """Whose plans are followed."""
         self.planning = planning
 

@@ -1,37 +1,20 @@
-"""Modes of acting as jitted functions of percept and mission: habitual and planning (DESIGN section 5)."""
+"""Modes of acting as jitted functions of percept and mission: habitual, planning, optimisation (DESIGN section 5)."""
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hjepa_gfn.agent.reading import FirstLeg, code_distance, first_leg
-from hjepa_gfn.models.agent_network import Context
+from hjepa_gfn.agent.decision import TOO_VAGUE, Decision, Percept, encode, passes_to_build
+from hjepa_gfn.agent.optimisation import decide, optimise, options_of
+from hjepa_gfn.agent.reading import code_distance, first_leg
 from hjepa_gfn.objectives.em import sample_text
 from hjepa_gfn.objectives.energy import energy_of, make_ground
 from hjepa_gfn.objectives.policies import Exploration, sample_plans
 from hjepa_gfn.objectives.system import Params, System
-from hjepa_gfn.objectives.windows import encode_start
 from hjepa_gfn.plans import Plan
-
-Percept = dict[str, jnp.ndarray]
-
-
-class Decision(NamedTuple):
-    """The plan chosen in each situation, and what was decided on."""
-
-    plan: Plan             # [B]
-    energy: jnp.ndarray    # [B] of the plan chosen
-    energies: jnp.ndarray  # [B, K] of all plans sampled
-    leg: FirstLeg
-
-
-def encode(system: System, params: Params, percept: Percept, mission: jnp.ndarray) -> tuple[Context, tuple]:
-    """Context tokens of B situations, and their start states (z1_0, z2_0), each [B, Z]."""
-    z1, z2 = encode_start(system, params, percept)
-    return system.net(params, percept, z1, mission, method="context"), (z1, z2)
 
 
 def habitual(
@@ -60,10 +43,11 @@ def plan(
     seen = jax.tree.map(lambda x: x[:, None], plans)
     energy = energy_of(system, params, seen, wide, ground)[:, 0]
     leg = first_leg(system, params, plans)
-    score = (energy + 1e6 * (leg.count == 0)).reshape(batch, samples)
+    score = (energy + TOO_VAGUE * (leg.count == 0)).reshape(batch, samples)
     best = jnp.arange(batch) * samples + jnp.argmin(score, axis=1)
     pick = lambda tree: jax.tree.map(lambda x: x[best], tree)  # noqa: E731
-    return Decision(pick(plans), energy[best], energy.reshape(batch, samples), pick(leg))
+    passes = 1 + (passes_to_build(system, plans.num_edits) + 1).reshape(batch, samples).sum(1)
+    return Decision(pick(plans), energy[best], energy.reshape(batch, samples), pick(leg), passes)
 
 
 def left_plan(
@@ -84,8 +68,16 @@ def explain(
 
 
 def compiled(system: System, options: Any) -> dict[str, Any]:
-    """The functions above, jitted for one system and `config.agent`."""
+    """The functions above, jitted for one system and `config.agent`; "optimise" also takes how many moves (at most those of the
+    config), and whether the best plan is acted on or a sample, and returns (Decision, Anytime)."""
+    chosen = options_of(options)
+
+    def optimised(p, k, o, m, moves, best):
+        found = optimise(system, p, k, o, m, chosen, options.temperature, moves)
+        return decide(system, p, found, moves, best), found
+
     return {
+        "optimise": jax.jit(optimised),
         "habitual": jax.jit(lambda p, k, o, m: habitual(system, p, k, o, m, options.habit_temperature)),
         "plan": jax.jit(lambda p, k, o, m: plan(system, p, k, o, m, options.plan_samples, options.temperature)),
         "left_plan": jax.jit(lambda p, o, e: left_plan(system, p, o, e)),

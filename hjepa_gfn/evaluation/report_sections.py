@@ -12,6 +12,7 @@ from hjepa_gfn.evaluation.report_numbers import duration, in_words, is_number, n
 
 MODES = {
     "planning": "samples a plan and acts on it",
+    "optimisation": "goes back and forth from its plan",
     "habitual": "acts from the world state alone",
     "random": "uniform actions, the floor",
     "bot": "the expert, which sees the whole grid",
@@ -70,9 +71,11 @@ def success_table(report: Mapping[str, Any]) -> str:
         rate, interval = rates.get(mode), look_up(report, f"success_interval.{mode}")
         known = isinstance(interval, list) and len(interval) == 2 and all(map(is_number, interval))
         between = f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f} %" if known else ""
+        n = look_up(report, f"modes.{mode}.episodes")
+        words = MODES.get(mode, "") + (f"; {n} episodes" if n and n != number_of_seeds(report) else "")
         rows.append(
-            f'<tr class="{"own" if mode in ("planning", "habitual") else ""}"><th>{esc(mode)}'
-            f"<small>{esc(MODES.get(mode, ''))}</small></th>"
+            f'<tr class="{"own" if mode in ("planning", "optimisation", "habitual") else ""}"><th>{esc(mode)}'
+            f"<small>{esc(words)}</small></th>"
             f'<td class="rate">{number(report, f"success_rate.{mode}", percent=True)}</td>'
             f'<td class="interval">{between}</td>'
             f'<td class="bar">{_rate_bar(rate, interval if known else None)}</td></tr>'

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.agent import Agent
-from hjepa_gfn.agent.runner import CHUNK, PlanningMode, run_episodes
+from hjepa_gfn.agent.following import CHUNK
+from hjepa_gfn.agent.runner import PlanningMode, run_episodes
 from hjepa_gfn.evaluation.report import EdgeView, EpisodeView, PlanView, TextView
 from hjepa_gfn.models import fsq
 from hjepa_gfn.plans import Plan

@@ -58,7 +58,7 @@ def indicators_at(
     reader = reader or IndicatorReader(agent, seed)
     reader.plan, reader.before, reader.tick, reader.key = None, None, 0, jax.random.key(seed)
     planning = PlanningMode(agent, seed, reader.on_decision)
-    reader.follow(planning)
+    reader.follow(planning.follower)
     observation, running = world.reset(seeds), np.ones(len(seeds), bool)
     for _ in range(at):
         reader.step_on(len(seeds))

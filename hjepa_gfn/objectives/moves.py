@@ -8,9 +8,29 @@ from hjepa_gfn.gflownet import mcmc
 from hjepa_gfn.gflownet.rollout import Trajectory
 from hjepa_gfn.gflownet.schedules import Schedule, Uniform
 from hjepa_gfn.models.agent_network import Context
-from hjepa_gfn.objectives.policies import evaluate, log_prob_of_path, sample_paths
+from hjepa_gfn.objectives.policies import Narrow, evaluate, log_prob_of_path, sample_paths
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.plans import Plan
+
+
+def plan_walker(
+    system: System, params: Params, context: Context, rewards: Callable[[Plan, Plan], tuple[jnp.ndarray, jnp.ndarray]],
+    text: jnp.ndarray | None = None, narrow: Narrow | None = None,
+) -> mcmc.Walker:
+    """What `gflownet.mcmc` needs to move over plans [B] by the agent's policies.
+
+    Args:
+      rewards: (old [B], new [B]) -> log R of both, each [B].
+      text: int32 [R, X], what the first R rows read. narrow: of policies and P_B; the move is exact for whatever they say.
+    """
+    def sample(key, start, forward, steps):
+        return sample_paths(system, params, key, start, forward, context, text, steps, narrow=narrow)
+
+    def evaluate_both(back, forth):
+        pair = zip(_evaluate_both(system, params, back, forth, context, text, narrow), (back, forth), strict=True)
+        return tuple((path.backward.sum(-1), log_prob_of_path(path, trajectory)) for path, trajectory in pair)
+
+    return mcmc.Walker(lambda plans: plans.num_edits, sample, evaluate_both, rewards)
 
 
 def back_and_forth(
@@ -24,23 +44,16 @@ def back_and_forth(
       plan: [B], the first R rows read text int32 [R, X]; log_reward: plans [B, 2] -> log R [B, 2].
     Returns: (plans [B] after the test, accepted bool [B], log R [B, 2] of (old, proposed)).
     """
-    def sample(key, start, forward, steps):
-        return sample_paths(system, params, key, start, forward, context, text, steps)
-
-    def evaluate_both(back, forth):
-        pair = zip(_evaluate_both(system, params, back, forth, context, text), (back, forth), strict=True)
-        return tuple((path.backward.sum(-1), log_prob_of_path(path, trajectory)) for path, trajectory in pair)
-
     def rewards(old, new):
         both = log_reward(jax.tree.map(lambda a, b: jnp.stack([a, b], axis=1), old, new))
         return both[:, 0], both[:, 1]
 
-    walker = mcmc.Walker(lambda plans: plans.num_edits, sample, evaluate_both, rewards)
+    walker = plan_walker(system, params, context, rewards, text)
     kept, accepted, _, move = mcmc.back_and_forth(key, walker, plan, schedule, step)
     return kept, accepted, jnp.stack([move.log_reward_old, move.log_reward_new], axis=1)
 
 
-def _evaluate_both(system, params, back, forth, context, text):
+def _evaluate_both(system, params, back, forth, context, text, narrow=None):
     """Log probabilities of both paths in one flat batch: their states laid side by side on the trajectory axis.
 
     Between the last state of one and the first of the other lies one step that is no edge: a spare column keeps the states
@@ -52,7 +65,7 @@ def _evaluate_both(system, params, back, forth, context, text):
         states=jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), back.states, forth.states),
         action=jax.tree.map(spare, back.action, forth.action), undo=spare(back.undo, forth.undo),
         length=jnp.full(back.length.shape, 2 * steps + 1))
-    path = evaluate(system, params, joined, context, text)
+    path = evaluate(system, params, joined, context, text, narrow)
 
     def part(trajectory, begin):
         cut = jax.tree.map(lambda x: x[:, begin : begin + steps + 1], path)

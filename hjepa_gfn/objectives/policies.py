@@ -2,17 +2,21 @@
 
 Rows come in two kinds: the first R rows of a batch read a text (int32 [R, X]; posterior policy), the others do not (prior).
 """
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from hjepa_gfn.gflownet.rollout import Choice, Exploration, Trajectory, sample_index, sample_trajectories
-from hjepa_gfn.models.agent_network import Context
+from hjepa_gfn.models.agent_network import Context, EditLogits
 from hjepa_gfn.models.layers import NEG
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.plans import EXPAND, Plan, PlanSpec, backward_mask, root_plan
 from hjepa_gfn.plans.environment import Action, PlanEnvironment
+
+# (plans [B, T], what the policies say of them) -> the same of narrower policies, normalised again (see `objectives.appending`)
+Narrow = Callable[[Plan, EditLogits], EditLogits]
 
 
 class PathLogProbs(NamedTuple):
@@ -49,6 +53,7 @@ def sample_paths(
     system: System, params: Params, key: jnp.ndarray, start: Plan, forward: jnp.ndarray | bool, context: Context,
     text: jnp.ndarray | None = None, steps: jnp.ndarray | None = None,
     explore: Exploration = Exploration(),  # noqa: B008 (immutable)
+    narrow: Narrow | None = None,
 ) -> Trajectory:
     """Samples one trajectory per row of `start` [B], in forward order.
 
@@ -62,7 +67,8 @@ def sample_paths(
     def behave(uniform, plan):
         seen = jax.tree.map(lambda x: x[:, None], plan)
         features = system.net(params, seen, memory, method="recall")
-        logits = jax.tree.map(lambda x: x[:, 0], system.net(params, features, seen, readers, method="edits"))
+        logits = system.net(params, features, seen, readers, method="edits")
+        logits = jax.tree.map(lambda x: x[:, 0], narrow(seen, logits) if narrow else logits)
         odds = (logits.log_stop - logits.log_go) / explore.temperature
         stop_prob, log_site = jax.nn.sigmoid(odds), logits.log_site / explore.temperature
         if explore.epsilon:
@@ -102,12 +108,14 @@ def undo_at_random(spec: PlanSpec, key: jnp.ndarray, end: Plan) -> Trajectory:
 
 
 def evaluate(
-    system: System, params: Params, trajectory: Trajectory, context: Context, text: jnp.ndarray | None = None
+    system: System, params: Params, trajectory: Trajectory, context: Context, text: jnp.ndarray | None = None,
+    narrow: Narrow | None = None,
 ) -> PathLogProbs:
     """Log probabilities of trajectories under each row's policy and P_B, in one flat batch."""
     plans, edge, (site, code), readers = trajectory.states, trajectory.edge, trajectory.action, num_readers(text)
     features = system.net(params, plans, context, text, method="features")
     logits = system.net(params, features, plans, readers, method="edits")
+    logits = narrow(plans, logits) if narrow else logits
     pick = lambda table, index: jnp.take_along_axis(table, index[..., None], axis=-1, mode="clip")[..., 0]  # noqa: E731
     log_code = system.net(params, features[:, :-1], site, readers, method="codes")
     coded = pick(log_code, vocabulary_index(system.spec, site, code))

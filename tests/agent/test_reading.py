@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from hjepa_gfn.agent.following import in_chunks
 from hjepa_gfn.agent.reading import code_distance, first_leg, reading_order
-from hjepa_gfn.agent.runner import in_chunks, run_episodes
+from hjepa_gfn.agent.runner import run_episodes
 from hjepa_gfn.distributed import unbox
 from hjepa_gfn.models import fsq
 from hjepa_gfn.objectives.system import init_params, make_system

@@ -1,0 +1,36 @@
+"""What a deliberate mode decides, and what all modes begin with: the situation encoded."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from hjepa_gfn.agent.reading import FirstLeg
+from hjepa_gfn.models.agent_network import Context
+from hjepa_gfn.objectives.system import Params, System
+from hjepa_gfn.objectives.windows import encode_start
+from hjepa_gfn.plans import Plan
+
+Percept = dict[str, jnp.ndarray]
+TOO_VAGUE = 1e6  # added to the energy of plans that cannot be acted on: they come last
+
+
+class Decision(NamedTuple):
+    """The plan chosen in each situation, and what was decided on."""
+
+    plan: Plan             # [B]
+    energy: jnp.ndarray    # [B] of the plan chosen
+    energies: jnp.ndarray  # [B, K] of all plans sampled
+    leg: FirstLeg
+    passes: jnp.ndarray    # int32 [B] network passes: plans (and words) that went through the trunk for this situation
+
+
+def encode(system: System, params: Params, percept: Percept, mission: jnp.ndarray) -> tuple[Context, tuple]:
+    """Context tokens of B situations, and their start states (z1_0, z2_0), each [B, Z]."""
+    z1, z2 = encode_start(system, params, percept)
+    return system.net(params, percept, z1, mission, method="context"), (z1, z2)
+
+
+def passes_to_build(system: System, edits: jnp.ndarray) -> jnp.ndarray:
+    """Plans that pass through the trunk while `edits` int32 [...] edits are made, STOP included."""
+    return jnp.minimum(edits + 1, system.spec.max_edits)

@@ -1,0 +1,230 @@
+"""Optimisation mode: chains of plans that go back with P_B and forward with P_F, accepted by energy (DESIGN section 5).
+
+In each situation C plans z ~ P_F(z|c) begin a Markov chain each. A move is one exact Metropolis-Hastings step against
+
+    energy = "plan":           pi(z)    = exp(-E(z;c) / tau)
+    energy = "plan_and_text":  pi(z, x) = exp(-(E(z;c) - log p(x|z,c)) / tau)
+tau = 1 is what the actor was trained to sample. A move of pairs is a move of z at fixed x, then one of x at fixed z
+(`objectives.text_moves`). *Anytime*: what is known after every move comes back, so that a caller can cut where it likes.
+Early exit is a stopping time: after a fixed number of moves the target is stationary, but a run that ends where nothing moves
+any more favours the places where chains stick (`patience = 0` never ends early).
+"""
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hjepa_gfn.agent.decision import TOO_VAGUE, Decision, Percept, encode, passes_to_build
+from hjepa_gfn.agent.reading import first_leg
+from hjepa_gfn.errors import UserError
+from hjepa_gfn.gflownet import mcmc
+from hjepa_gfn.gflownet.rollout import choose
+from hjepa_gfn.gflownet.schedules import Geometric, Halving, Schedule, Uniform
+from hjepa_gfn.models.agent_network import Context
+from hjepa_gfn.objectives.cases import take, take_ground
+from hjepa_gfn.objectives.em import sample_text
+from hjepa_gfn.objectives.energy import Ground, energy_of, make_ground, text_log_prob
+from hjepa_gfn.objectives.moves import plan_walker
+from hjepa_gfn.objectives.policies import Exploration, Narrow, sample_plans
+from hjepa_gfn.objectives.system import Params, System
+from hjepa_gfn.objectives.text_moves import num_words, rewrite
+from hjepa_gfn.plans import Plan
+
+FAR = 1 << 30  # further keys are folded in here: far from the counters that the noise of the first plans is drawn at
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimise:
+    """`config.agent.optimise`.
+
+    Raises:
+      UserError: a value that means nothing.
+    """
+
+    chains: int = 1             # C, in each situation
+    moves: int = 2              # M, the budget
+    tau: float = 1.0            # of the target exp(-E / tau); 1 is exact
+    patience: int = 4           # moves without any acceptance after which the mode stops; 0: never
+    choose: str = "sample"      # what is acted on: "sample", a chain's last state; "best", the least energy met
+    energy: str = "plan"        # "plan" or "plan_and_text"
+    proposals: str = "prior"    # policy that moves plans: "prior", or with "plan_and_text" also "posterior", which reads x
+    schedule: str = "halving"   # q(K|n, move): "halving", "uniform", "geometric"
+    mix: float = 0.1            # share of uniform K in "halving"
+
+    def __post_init__(self):
+        allowed = {"choose": ("sample", "best"), "energy": ("plan", "plan_and_text"), "proposals": ("prior", "posterior"),
+                   "schedule": ("halving", "uniform", "geometric")}
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise UserError(f"agent.optimise.{name}={getattr(self, name)!r}: one of {', '.join(values)}")
+        if self.proposals == "posterior" and self.energy == "plan":
+            raise UserError("agent.optimise.proposals='posterior' reads the chain's text: it needs energy='plan_and_text'")
+        if self.chains < 1 or self.moves < 0 or self.patience < 0:
+            raise UserError("agent.optimise: chains must be at least 1, moves and patience at least 0")
+        if not self.tau > 0 or not 0 <= self.mix <= 1:
+            raise UserError("agent.optimise: tau must be above 0, and mix between 0 and 1")
+
+    @property
+    def halves(self) -> Schedule:
+        """The schedule of K, for plans and texts."""
+        return {"halving": Halving(self.mix), "uniform": Uniform(), "geometric": Geometric()}[self.schedule]
+
+
+def options_of(agent: Any) -> Optimise:
+    """The options of a `config.agent`; exports from before there were any get the defaults.
+
+    Raises:
+      UserError: unknown or meaningless options.
+    """
+    try:
+        return Optimise(**dict(agent.get("optimise", {})))
+    except TypeError as error:
+        raise UserError(f"agent.optimise: {error}") from error
+
+
+class Chains(NamedTuple):
+    """States of R chains."""
+
+    plan: Plan                # [R]
+    energy: jnp.ndarray       # [R] E(z;c)
+    text: jnp.ndarray | None  # int32 [R, X]
+    log_text: jnp.ndarray     # [R] log p(x|z,c); 0 without texts
+    vague: jnp.ndarray        # bool [R] whether the plan cannot be acted on
+
+    @property
+    def total(self) -> jnp.ndarray:
+        """E(z;c) - log p(x|z,c) [R], what is optimised."""
+        return self.energy - self.log_text
+
+
+class Anytime(NamedTuple):
+    """What is known after 0, 1, ... M moves; what was not done repeats the last that was."""
+
+    chains: Chains            # leaves [M+1, B, C, ...] the chains' states
+    best: Chains              # leaves [M+1, B, ...]    the least `total` met so far (of plans that can be acted on, if any)
+    accepted: jnp.ndarray     # bool [M+1, B, C] whether the plan's move was accepted (False at 0, and past the last move)
+    passes: jnp.ndarray       # int32 [M+1, B] network passes so far, all chains together
+    moves: jnp.ndarray        # int32 [] how many were done
+
+
+class Scene(NamedTuple):
+    """What the moves of one decision have in common."""
+
+    system: System
+    params: Params
+    context: Context          # [R]
+    ground: Ground            # [R]
+    options: Optimise
+    narrow: Narrow | None = None
+
+
+def begin(scene: Scene, key: jnp.ndarray, temperature: float) -> tuple[Chains, jnp.ndarray]:
+    """R chains from z ~ P_F(z|c) (and x ~ p(x|z,c)), and the network passes [R] that this took."""
+    system, params, context, ground, options, _ = scene
+    plan = sample_plans(system, params, key, context, None, Exploration(temperature))
+    passes = passes_to_build(system, plan.num_edits) + 1
+    text, log_text = None, jnp.zeros(plan.batch_shape)
+    seen = jax.tree.map(lambda x: x[:, None], plan)
+    if options.energy == "plan_and_text":
+        text = sample_text(system, params, jax.random.fold_in(key, FAR), plan, context)
+        log_text = text_log_prob(system, params, seen, context, text)[:, 0]
+        passes += num_words(text) + 1
+    energy = energy_of(system, params, seen, context, ground)[:, 0]
+    return Chains(plan, energy, text, log_text, first_leg(system, params, plan).count == 0), passes
+
+
+def advance(
+    scene: Scene, key: jnp.ndarray, chains: Chains, step: jnp.ndarray | int
+) -> tuple[Chains, jnp.ndarray, jnp.ndarray]:
+    """One move of R chains: (chains after it, whether the plan's move was accepted [R], network passes [R])."""
+    system, params, context, ground, options, narrow = scene
+    k_propose, k_accept, k_text = jax.random.split(key, 3)
+    told = options.energy == "plan_and_text"
+    measured = []
+
+    def rewards(_, new):
+        seen = jax.tree.map(lambda x: x[:, None], new)
+        energy = energy_of(system, params, seen, context, ground)[:, 0]
+        log_text = text_log_prob(system, params, seen, context, chains.text)[:, 0] if told else chains.log_text
+        measured.extend((energy, log_text))
+        return -chains.total / options.tau, (log_text - energy) / options.tau
+
+    readers = chains.text if options.proposals == "posterior" else None
+    walker = plan_walker(system, params, context, rewards, readers, narrow)
+    new, move, steps = mcmc.propose(k_propose, walker, chains.plan, options.halves, step)
+    built = new.num_edits - (chains.plan.num_edits - steps)
+    # back, forward, both paths evaluated, the new plan's energy (and its text's probability)
+    passes = steps + passes_to_build(system, built) + (steps + 1) + (built + 1) + 1 + told
+    proposed = Chains(new, *measured[:1], chains.text, *measured[1:], first_leg(system, params, new).count == 0)
+    chains, accepted = mcmc.accept(k_accept, move, proposed, chains)
+    if told:
+        text, log_text, _, written = rewrite(
+            system, params, k_text, chains.plan, context, chains.text, options.halves, step, options.tau)
+        chains = chains._replace(text=text, log_text=log_text)
+        passes += written + 2
+    return chains, accepted, passes
+
+
+def best_of(candidates: Chains) -> Chains:
+    """Of chains [..., C] the one of least `total`; plans too vague to act on come last."""
+    at = jnp.argmin(candidates.total + TOO_VAGUE * candidates.vague, axis=-1)[..., None]
+
+    def pick(x):
+        index = at.reshape(at.shape + (1,) * (x.ndim - at.ndim))
+        return jnp.take_along_axis(x, index, axis=at.ndim - 1, mode="clip").squeeze(at.ndim - 1)
+
+    return jax.tree.map(pick, candidates)
+
+
+def optimise(
+    system: System, params: Params, key: jnp.ndarray, percept: Percept, mission: jnp.ndarray, options: Optimise,
+    temperature: float = 1.0, moves: jnp.ndarray | int | None = None, narrow: Narrow | None = None,
+) -> Anytime:
+    """Runs C chains in each of B situations for at most `moves` <= options.moves moves (default: all).
+
+    The chains begin as `modes.plan` samples with the same key; move i draws from (key, i) only, so a run with a smaller
+    budget is the beginning of one with a larger. One compiled program for all budgets.
+    """
+    b, c, most = mission.shape[0], options.chains, options.moves
+    limit = jnp.minimum(most if moves is None else moves, most)
+    context, start = encode(system, params, percept, mission)
+    rows = np.repeat(np.arange(b), c)
+    ground = take_ground(make_ground(system, params, *start), rows)
+    scene = Scene(system, params, take(context, rows), ground, options, narrow)
+    by_row = lambda x: x.reshape(b, c, *x.shape[1:])  # noqa: E731
+    chains, passes = begin(scene, key, temperature)
+    k_moves = jax.random.fold_in(key, FAR + 1)
+    wide = jax.tree.map(by_row, chains)
+    now = Anytime(wide, best_of(wide), jnp.zeros((b, c), bool), 1 + by_row(passes).sum(1), jnp.zeros((), jnp.int32))
+    record = jax.tree.map(lambda x: jnp.zeros((most + 1, *x.shape), x.dtype).at[0].set(x), now)
+
+    def body(carry):
+        i, quiet, chains, now, record = carry
+        chains, accepted, passes = advance(scene, jax.random.fold_in(k_moves, i), chains, i)
+        wide = jax.tree.map(by_row, chains)
+        met = jax.tree.map(lambda kept, new: jnp.concatenate([kept[:, None], new], axis=1), now.best, wide)
+        now = Anytime(wide, best_of(met), by_row(accepted), now.passes + by_row(passes).sum(1), i + 1)
+        record = jax.tree.map(lambda rows, x: jax.lax.dynamic_update_index_in_dim(rows, x, i + 1, 0), record, now)
+        return i + 1, jnp.where(accepted.any(), 0, quiet + 1), chains, now, record
+
+    def going(carry):
+        i, quiet = carry[:2]
+        return (i < limit) & ((quiet < options.patience) | (options.patience == 0))
+
+    done, _, _, _, record = jax.lax.while_loop(going, body, (0, 0, chains, now, record))
+    last = jnp.minimum(jnp.arange(most + 1), done)
+    filled = jax.tree.map(lambda x: x[last], record)
+    return filled._replace(accepted=filled.accepted & (jnp.arange(most + 1) <= done)[:, None, None], moves=jnp.int32(done))
+
+
+def decide(system: System, params: Params, found: Anytime, move: jnp.ndarray | int, best: jnp.ndarray | bool) -> Decision:
+    """What is acted on after `move` moves: the best plan met, or the state of the first chain that can be acted on."""
+    chains, met, passes = jax.tree.map(lambda x: x[move], (found.chains, found.best, found.passes))
+    able = jnp.argmin(chains.vague, axis=-1)
+    sample = jax.tree.map(lambda x: x[jnp.arange(x.shape[0]), able], chains)
+    acted = choose(jnp.broadcast_to(best, able.shape), met, sample)
+    return Decision(acted.plan, acted.energy, chains.energy, first_leg(system, params, acted.plan), passes)

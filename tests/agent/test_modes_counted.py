@@ -1,0 +1,111 @@
+"""Modes over episodes: what is asked of the compiled functions, how plans are followed, and what is counted."""
+
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hjepa_gfn.agent import following
+from hjepa_gfn.agent.decision import Decision
+from hjepa_gfn.agent.optimisation import Optimise
+from hjepa_gfn.agent.optimisation_mode import OptimisationMode
+from hjepa_gfn.agent.reading import FirstLeg
+from hjepa_gfn.agent.runner import HabitualMode, PlanningMode
+from hjepa_gfn.errors import UserError
+from hjepa_gfn.worlds.protocol import Observation
+
+CHUNK = following.CHUNK
+
+
+def decision(counts):
+    """Row i's plan begins with counts[i] actions: 1, 2, 3; 10 + i passes."""
+    rows = len(counts)
+    leg = FirstLeg(np.tile([1, 2, 3], (rows, 1)), np.full((rows, 3), -1), np.asarray(counts), np.zeros(rows, bool))
+    return Decision(np.zeros(rows), np.zeros(rows), np.zeros((rows, 1)), leg, 10 + np.arange(rows))
+
+
+class Fake:
+    """An agent whose compiled functions are recorded; `lengths` are those of the plans of a chunk's first rows."""
+
+    def __init__(self, lengths, away=0):
+        self.calls, self.lengths, self.away = [], lengths, away
+        self.params, self.config = None, SimpleNamespace(agent=Options(leave_distance=3, optimise=dict(chains=2, moves=6)))
+        self.act = {
+            "left_plan": lambda p, o, e: np.full(len(e), self.away), "plan": self.plan, "optimise": self.optimise,
+            "habitual": lambda p, k, o, m: np.full(len(m), 6)}
+
+    def missions(self, missions):
+        return jnp.zeros((len(missions), 2), jnp.int32)
+
+    def plan(self, params, key, percept, mission):
+        self.calls.append(("plan", len(mission)))
+        return decision(np.resize(self.lengths, CHUNK))
+
+    def optimise(self, params, key, percept, mission, moves, best):
+        self.calls.append(("optimise", int(moves), bool(best)))
+        accepted = np.zeros((7, CHUNK, 2), bool)
+        accepted[1, :, 0] = True
+        return decision(np.resize(self.lengths, CHUNK)), SimpleNamespace(moves=np.int32(3), accepted=accepted)
+
+
+class Options(SimpleNamespace):
+    """Enough of a config."""
+
+    def get(self, name, default):
+        return getattr(self, name, default)
+
+
+def see(rows):
+    return Observation({"view": np.zeros((rows, 1))}, ["go"] * rows)
+
+
+def test_plans_are_followed_to_their_end_and_costs_are_those_of_real_rows():
+    agent = Fake([2, 0, 1])
+    mode = PlanningMode(agent, 0)
+    running = np.ones(3, bool)
+    np.testing.assert_array_equal(mode(see(3), running), [1, 6, 1])  # row 1 says nothing: the habit
+    np.testing.assert_array_equal(mode(see(3), running), [2, 1, 6])  # rows 1 and 2 planned anew, as the chunk's first two
+    assert agent.calls == [("plan", CHUNK)] * 2
+    counts = mode.counts
+    assert counts["plans"] == 5 and counts["plan_ended"] == 5 and counts["habit_instead"] == 2 and counts["actions"] == 6
+    assert counts["passes"] == (10 + 11 + 12) + (10 + 11) + 2  # and a pass for each habitual action
+    assert counts["calls"] == 2 and counts["timed"] == CHUNK and counts["seconds"] > 0  # the first call is not timed
+
+
+def test_a_plan_that_the_world_has_left_is_made_anew():
+    agent = Fake([3], away=9)
+    mode = PlanningMode(agent, 0)
+    for _ in range(2):
+        np.testing.assert_array_equal(mode(see(2), np.array([True, False])), [1, 0])
+    assert mode.counts["left_plan"] == 1 and mode.counts["plans"] == 2 and mode.counts["actions"] == 2
+
+
+@pytest.mark.parametrize(("given", "asked"), [
+    ({}, (6, False)), (dict(moves=2, choose="best"), (2, True)), (dict(moves=0, choose="sample"), (0, False))])
+def test_optimisation_mode_asks_for_its_budget_and_choice(given, asked):
+    agent = Fake([1])
+    mode = OptimisationMode(agent, 0, **given)
+    np.testing.assert_array_equal(mode(see(2), np.ones(2, bool)), [1, 1])
+    assert agent.calls == [("optimise", *asked)]
+    assert mode.counts["moves"] == 3 * CHUNK * 2 and mode.counts["accepted"] == CHUNK
+    assert mode.counts["passes"] == 10 + 11 and mode.counts["plans"] == 2
+
+
+def test_what_optimisation_mode_cannot_do_is_refused():
+    for wrong, words in ((dict(moves=7), "7 moves"), (dict(moves=-1), "-1 moves"), (dict(choose="worst"), "worst")):
+        with pytest.raises(UserError, match=words):
+            OptimisationMode(Fake([1]), 0, **wrong)
+
+
+def test_habit_costs_a_pass_an_action():
+    mode = HabitualMode(Fake([1]), 0)
+    mode(see(4), np.array([True, True, False, True]))
+    mode(see(4), np.array([True, False, False, False]))
+    assert mode.counts["habitual"] == mode.counts["passes"] == 4 and mode.counts["timed"] == 4
+
+
+def test_the_demo_s_options_are_the_defaults():
+    from experiments.configs.babyai_gotolocal import get_config
+
+    assert Optimise(**get_config().agent.optimise.to_dict()) == Optimise()
