@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.agent import Agent
+from hjepa_gfn.agent.following import PlanFollower
 from hjepa_gfn.agent.modes import Percept, encode
 from hjepa_gfn.agent.reading import first_leg
-from hjepa_gfn.agent.following import PlanFollower
 from hjepa_gfn.objectives import indicators
 from hjepa_gfn.objectives.energy import make_ground, plan_energy
 from hjepa_gfn.objectives.jepa import LOG_VARIANCE

@@ -159,7 +159,7 @@ def jepa(s: Sizes, rows: int, horizon: int) -> float:
 
 def watch(s: Sizes, rows: int, config: Any) -> float:
     """Variance heads along every row's edges, and the indicators' networks with their gradients."""
-    hidden, features = 2 * s.width, 2 * s.state + s.queries * s.width
+    hidden, features = 2 * s.state, 2 * s.state + s.queries * s.width
     per_row = 2 * features * hidden + hidden**2 + len(config.model.macro_levels) * hidden + 6 * hidden
     per_edge = (s.state + 2) * hidden + 2 * hidden
     return rows * (2 * s.nodes * 4 * s.state * s.hidden + 3 * 2 * (per_row + 2 * s.nodes * per_edge))

@@ -46,7 +46,7 @@ class System:
     @property
     def watchdog(self) -> Watchdog:
         """The indicators' networks."""
-        return Watchdog(2 * self.network.sizes.width)
+        return Watchdog(2 * self.jepa.sizes.state)
 
     def watch(self, params: Params, *args, method: str) -> Any:
         """Applies a method of the indicators' networks."""
