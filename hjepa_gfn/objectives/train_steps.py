@@ -15,7 +15,7 @@ from hjepa_gfn.distributed.sharding import gather_for_sampling, in_groups, logic
 from hjepa_gfn.distributed.slices import mean_over_slices, num_slices
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.gflownet.gate import Gate, gate_value, hold, init_gate, threshold, update_gate
-from hjepa_gfn.objectives import em, episodes, ranking
+from hjepa_gfn.objectives import em, ranking
 from hjepa_gfn.objectives.anti_collapse import term_of
 from hjepa_gfn.objectives.belief import belief_loss
 from hjepa_gfn.objectives.cases import make_case, make_told_case
@@ -114,6 +114,9 @@ def check_rows(config: Any) -> None:
         room = group * config.data.window if name == "habit" else group
         if not 0 < rows <= room:
             raise UserError(f"em.rows.{name}={rows}: a group has {room} rows (batch_size / microbatches / groups = {group})")
+    # not at the top: it loads the jitted world, which computes as it is imported, and a pod's hosts must have met before
+    from hjepa_gfn.objectives import episodes
+
     episodes.check(config, group)
 
 
@@ -127,6 +130,8 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
     Raises:
       UserError: see `check_rows`.
     """
+    from hjepa_gfn.objectives import episodes  # see `check_rows`
+
     check_rows(config)
     term_of(config.jepa.anti_collapse)  # a wrong name is found out before anything is traced
     tx = make_optimizer(config.optimizer)

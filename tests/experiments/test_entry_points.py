@@ -55,3 +55,10 @@ def test_corrupt_checkpoint(tmp_path):
     (step / "state").write_bytes(b"nonsense")
     refused(call("evaluate", f"--checkpoint={tmp_path}/run"), "checkpoints")
     assert (step / "state").read_bytes() == b"nonsense"
+
+
+def test_a_host_of_a_pod_computes_nothing_before_it_has_met_the_others():
+    """`jax.distributed.initialize` refuses to start once a backend runs: no import may compute."""
+    code = "import experiments.train, jax._src.xla_bridge as bridge; print(bridge.backends_are_initialized())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "False", done.stderr
