@@ -26,7 +26,7 @@ from hjepa_gfn.evaluation.texts import bootstrap
 from hjepa_gfn.evaluation.views import edges_of, macro_moves
 from hjepa_gfn.exemplary.phrases import actions_of, legs_of, parse_plan
 from hjepa_gfn.models.agent_network import Context
-from hjepa_gfn.objectives.cases import at_time, encode_context, make_case, stack, take
+from hjepa_gfn.objectives.cases import at_time, encode_context, join, make_case, stack, take
 from hjepa_gfn.objectives.em import sample_text
 from hjepa_gfn.objectives.energy import text_log_prob
 from hjepa_gfn.objectives.policies import sample_plans, undo_at_random
@@ -71,15 +71,18 @@ def measure(
     `table` [B, 2, 3]: log p of the texts of z*, of z_1 and of another situation's plan, under z* and z_1; `samples` [B, K]:
     log p of the text of z_1 under K plans of the prior, z_1 first.
     """
-    k_prior, k_said, k_other, k_read, k_undo, k_break = jax.random.split(key, 6)
+    k_prior, k_said, k_read, k_undo, k_break = jax.random.split(key, 5)
     case = make_case(system, params, batch["start"], batch["mission"])
     context, _ = encode_context(system, params, case)
     size = case.mission.shape[0]
-    wide = take(context, np.repeat(np.arange(size), samples))
+    rows = np.arange(size)
+    wide = take(context, np.repeat(rows, samples))
     prior = jax.tree.map(lambda x: x.reshape(size, samples, *x.shape[1:]), sample_plans(system, params, k_prior, wide))
     first = jax.tree.map(lambda x: x[:, 0], prior)
-    said = sample_text(system, params, k_said, case.observed, context, temperature)
-    of_first = sample_text(system, params, k_other, first, context)  # at temperature 1: what the bound on I(z; x) is about
+    # of z_1 at temperature 1: what the bound on I(z; x) is about
+    warm = jnp.repeat(jnp.asarray([temperature, 1.0]), size)[:, None]
+    texts = sample_text(system, params, k_said, join(case.observed, first), take(context, np.tile(rows, 2)), warm)
+    said, of_first = texts[:size], texts[size:]
     shifted = jnp.roll(said, 1, axis=0)
     own = pairwise_log_prob(system, params, stack(case.observed, first), context, (said, of_first, shifted))
     others = text_log_prob(system, params, prior, context, of_first)
@@ -88,20 +91,16 @@ def measure(
     kept = jnp.floor(undone.length[:, None] * (1.0 - jnp.asarray(SHARES))).astype(jnp.int32)
     truncated = text_log_prob(system, params, at_time(undone.states, kept), context, batch["final"])
 
-    def reads(i: int, share: float) -> tuple[Plan, jnp.ndarray]:
-        broken = corrupt(jax.random.fold_in(k_break, i), said, shifted, share)
-        plan = sample_plans(system, params, jax.random.fold_in(k_read, i), context, broken)
-        return plan, plan.action[:, 0, 0] == case.observed.action[:, 0, 0]
-
-    found = [reads(i, share) for i, share in enumerate(SHARES)]
-    guess = sample_plans(system, params, jax.random.fold_in(k_read, len(SHARES)), context)
+    broken = [corrupt(jax.random.fold_in(k_break, i), said, shifted, share) for i, share in enumerate(SHARES)]
+    read = sample_plans(system, params, k_read, take(context, np.tile(rows, len(SHARES))), jnp.concatenate(broken))
+    leg = case.observed.action[:, 0, 0]
     return {
-        "known": case.known, "observed": case.observed, "read": found[0][0], "said": said,
+        "known": case.known, "observed": case.observed, "read": take(read, rows), "said": said,
         "table": own, "samples": others,
         "own": own[:, 0, 0] - own[:, 0, 2], "swap": swap_margin(own[:, :, :2]), "information": information_bound(others),
         "truncated": truncated / (batch["final"][:, 1:] > 0).sum(-1, keepdims=True),
-        "corrupted": jnp.stack([match for _, match in found], axis=-1),
-        "guessed": guess.action[:, 0, 0] == case.observed.action[:, 0, 0],
+        "corrupted": (read.action[:, 0, 0].reshape(len(SHARES), size) == leg).T,
+        "guessed": (prior.action[:, :, 0, 0] == leg[:, None]).mean(-1),
     }
 
 

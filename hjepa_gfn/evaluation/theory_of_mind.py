@@ -15,11 +15,12 @@ import numpy as np
 from hjepa_gfn.agent.agent import Agent
 from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.evaluation.texts import bootstrap
-from hjepa_gfn.objectives.cases import Case, encode_context, make_told_case, take
+from hjepa_gfn.objectives.cases import Case, encode_context, join, make_told_case, take
 from hjepa_gfn.objectives.policies import sample_plans
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.plans import Plan
 
+KINDS = ("final", "draft")
 NEEDED = ("start", "mission", "final", "draft", "draft_action", "draft_segment", "draft_length")
 
 
@@ -41,34 +42,33 @@ def beliefs(
     text int32 [B, X]. "text": z ~ P_F(z|x,c); "none": z ~ P_F(z|c); "other": z ~ P_F(z|x',c), x' the next situation's text.
     """
     size = text.shape[0]
+    rows = np.repeat(np.arange(size), samples)
     context, _ = encode_context(system, params, case)
-    wide = take(context, np.repeat(np.arange(size), samples))
-    read = {"text": text, "none": None, "other": jnp.roll(text, 1, axis=0)}
-    found = {}
-    for i, (name, told) in enumerate(read.items()):
-        told = None if told is None else jnp.repeat(told, samples, axis=0)
-        plans = sample_plans(system, params, jax.random.fold_in(key, i), wide, told)
-        for what, of in (("leg", first_leg_of), ("step", first_step_of)):
-            match = of(plans).reshape(size, samples) == of(case.observed)[:, None]
-            found[f"{what}_{name}"] = match.mean(-1)
-    return found
+    k_read, k_guess = jax.random.split(key)
+    told = jnp.concatenate([text, jnp.roll(text, 1, axis=0)])[np.concatenate([rows, size + rows])]
+    read = sample_plans(system, params, k_read, take(context, np.tile(rows, 2)), told)
+    guess = sample_plans(system, params, k_guess, take(context, rows), None)
+    plans = {"text": take(read, np.arange(len(rows))), "other": take(read, len(rows) + np.arange(len(rows))), "none": guess}
+    return {
+        f"{what}_{name}": (of(some).reshape(size, samples) == of(case.observed)[:, None]).mean(-1)
+        for name, some in plans.items() for what, of in (("leg", first_leg_of), ("step", first_step_of))}
 
 
 def measure(system: System, params: Params, key: jnp.ndarray, batch: dict[str, Any], samples: int) -> dict[str, Any]:
     """`beliefs` of one batch's final texts and drafts, and where their plans are known."""
-    found: dict[str, Any] = {}
     size = batch["final"].shape[0]
-    for i, kind in enumerate(("final", "draft")):
-        case, text = make_told_case(system, params, batch, jnp.full(size, kind == "final"))
-        found[kind] = beliefs(system, params, jax.random.fold_in(key, i), case, text, samples)
-        found[kind]["known"] = case.known & (first_leg_of(case.observed) > 0)
-    return found
+    told = [make_told_case(system, params, batch, jnp.full(size, kind == "final")) for kind in KINDS]
+    case, text = (join(*parts) for parts in zip(*told, strict=True))
+    found = beliefs(system, params, key, case, text, samples)
+    found["known"] = case.known & (first_leg_of(case.observed) > 0)
+    part = lambda i: jax.tree.map(lambda x: x[i * size : (i + 1) * size], found)  # noqa: E731
+    return {kind: part(i) for i, kind in enumerate(KINDS)}
 
 
-def evaluate_theory_of_mind(agent: Agent, pipeline: Pipeline, seed: int, samples: int = 8) -> dict[str, Any]:
+def evaluate_theory_of_mind(agent: Agent, pipeline: Pipeline, seed: int, samples: int = 4) -> dict[str, Any]:
     """Mean shares over a held-out split by kind of text, with the number of texts and an interval of the text's gain."""
     step = jax.jit(lambda params, key, batch: measure(agent.system, params, key, batch, samples))
-    rows: dict[str, list[dict[str, np.ndarray]]] = {"final": [], "draft": []}
+    rows: dict[str, list[dict[str, np.ndarray]]] = {kind: [] for kind in KINDS}
     for number, batch in enumerate(pipeline.epoch()):
         mask = batch.pop("mask")
         found = step(agent.params, jax.random.fold_in(jax.random.key(seed), number), {name: batch[name] for name in NEEDED})
