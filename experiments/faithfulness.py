@@ -1,4 +1,4 @@
-"""Do the agent's words say what it plans, and does it read others'? `python -m experiments.faithfulness --checkpoint=runs/demo`.
+"""Do the agent's words say what it plans, can it read others'? `python -m experiments.faithfulness --checkpoint=runs/demo`.
 
 Round trips, swap margin, information, truncation and corruption (`evaluation.faithfulness`), and the belief over another
 agent's plan (`evaluation.theory_of_mind`), on held-out situations. Prints a table and writes faithfulness.json.
@@ -32,7 +32,7 @@ def print_table(report: dict[str, Any]) -> None:
          f"plan -> text -> plan; tree edit distance {trip['distance']:.2f} of {trip['edits']:.2f} edits"),
         ("own text (nats)", said["own_text_nats"], f"above another situation's text; {interval('own_text_interval')}"),
         ("swap margin (nats)", said["swap_margin_nats"], f"two plans of one situation; {interval('swap_margin_interval')}"),
-        ("information (nats)", said["information_nats"], f"lower bound on I(z; x|c), at most {said['information_at_most']:.2f}; "
+        ("information (nats)", said["information_nats"], f"bound on I(z; x|c), at most {said['information_at_most']:.2f}; "
          f"{interval('information_interval')}")]
     curve = lambda name, what: ", ".join(f"{share:.0%}: {value:.3f}" for share, value in zip(  # noqa: E731
         said[name][f"share_{'undone' if name == 'truncation' else 'replaced'}"], said[name][what], strict=True))
@@ -45,8 +45,8 @@ def print_table(report: dict[str, Any]) -> None:
     for kind in KINDS:
         found = mind[kind]
         shares = {what: [f"{found[f'{what}_{name}']:.3f}" for name in ("text", "none", "other")] for what in ("leg", "step")}
-        print(f"  {kind:5s} texts ({found['texts']}): first leg with the text, without, with another's " + ", ".join(shares["leg"])
-              + "; first step " + ", ".join(shares["step"]))
+        print(f"  {kind:5s} texts ({found['texts']}): with the text, without, with another's: first leg "
+              + ", ".join(shares["leg"]) + "; first step " + ", ".join(shares["step"]))
 
 
 def main() -> None:
