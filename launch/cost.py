@@ -10,6 +10,8 @@ from typing import Any
 from absl import flags
 
 from experiments import cli
+from hjepa_gfn.exemplary.backends.questions import prompt
+from hjepa_gfn.exemplary.knowledge import load_textbooks
 from hjepa_gfn.objectives import cost
 from launch.generations import generation
 
@@ -33,6 +35,17 @@ def parameter_count(config: Any) -> int:
     return sum(leaf.size for group, tree in params.items() if group != "target" for leaf in jax.tree.leaves(tree))
 
 
+def exemplary_tokens(sweeps: float) -> float:
+    """Tokens that the exemplary actor's language model reads and writes for one plan: a draft, then in each sweep a review by
+    every textbook, its prompt as the package's files have it. Four tokens for three words."""
+    books = load_textbooks()
+    prompts = {name: len(prompt(name).split()) for name in ("system", "draft", "review")}
+    situation, text = 60, 32  # words: a percept with its mission, and a plan with its explanation
+    draft = prompts["system"] + prompts["draft"] + situation + text
+    reviews = [prompts["system"] + prompts["review"] + len(book.text.split()) + situation + 2 * text for book in books]
+    return 4 / 3 * (draft + sweeps * sum(reviews))
+
+
 def main(config: Any) -> None:
     """The entry point."""
     f = flags.FLAGS
@@ -50,12 +63,18 @@ def main(config: Any) -> None:
     print(f"  {'iteration':10}{iteration / 1e12:14.3f}{iteration / model:36.2f}   (of the EM phase)")
     print(f"  {f.texts:.3g} texts: {hours:.3g} {chip.name} chip-hours at {100 * f.utilisation:.0f} % of "
           f"{chip.peak_tflops_bf16} TFLOP/s; the language model: {hours * model / iteration:.3g}")
+    plan, tokens = cost.decision_flops(config), exemplary_tokens(f.sweeps)
+    actor = cost.exemplary_flops(parameters, tokens)
+    print(f"  a decision in planning mode, with the longest plan: {plan / 1e9:.3g} GFLOP; a plan by the exemplary actor with a "
+          f"language model of {parameters / 1e9:.3g} billion parameters ({tokens:.0f} tokens): {actor / 1e9:.3g}, "
+          f"{actor / plan:.3g} times as much")
 
 
 def define_flags() -> None:
     """The command line; defined on running only, so that other entry points can import this one."""
     flags.DEFINE_string("tpu", "v5p", "the generation whose peak counts")
     flags.DEFINE_float("utilisation", 0.4, "share of the peak that is reached", lower_bound=0.01, upper_bound=1.0)
+    flags.DEFINE_float("sweeps", 2.4, "sweeps through the textbooks that the exemplary actor needs", lower_bound=1.0)
     flags.DEFINE_float("texts", 1e6, "texts that are trained on, each once", lower_bound=1.0)
 
 

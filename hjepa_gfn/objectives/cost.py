@@ -213,6 +213,25 @@ def step_flops(config: Any) -> dict[str, float]:
     return {"jepa": config.microbatches * 3 * jepa(s, whole, config.jepa.horizon), **{n: parts * f for n, f in steps.items()}}
 
 
+# --- decisions -------------------------------------------------------------------------------------------------------
+
+
+def decision_flops(config: Any, edits: float | None = None) -> float:
+    """Matmul FLOPs of one decision in planning mode: percept and mission are read, K plans sampled, their energies compared.
+
+    edits: network passes to sample a plan, the longest possible by default.
+    """
+    s = sizes_of(config)
+    k, longest = config.agent.plan_samples, dataclasses.replace(s, edits=s.edits if edits is None else edits)
+    macro = 2 * k * (len(config.model.macro_levels) * s.hidden + s.hidden * config.model.leg * 8)  # the first leg is decoded
+    return percepts(s, 1) + segments(s, 1, 1) + context(s, 1) + sample(longest, k) + energy(s, k, 1) + macro
+
+
+def exemplary_flops(parameters: float, tokens: float) -> float:
+    """2 x parameters x tokens: what a language model of that size spends on reading and writing `tokens` (keys kept)."""
+    return 2.0 * parameters * tokens
+
+
 def chip_hours(flops: float, peak_tflops: float, utilisation: float = 0.4) -> float:
     """Hours of one chip at a share of its peak."""
     return flops / (peak_tflops * 1e12 * utilisation) / 3600

@@ -38,6 +38,23 @@ def test_formulas_are_within_five_percent_of_the_program(name, traced):
     assert cost.step_flops(config)[name] == pytest.approx(program, rel=0.05)
 
 
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_decision_in_planning_mode_is_within_five_percent_of_the_program(samples, traced):
+    from hjepa_gfn.agent.modes import plan
+
+    config, _, state, batch = traced
+    config = config.copy_and_resolve_references()
+    config.agent.plan_samples = samples
+    system = make_system(config.model, config.data.vocab, config.data.text_length, 7)
+    percept = {name: jax.ShapeDtypeStruct(leaf.shape[:1] + leaf.shape[2:], leaf.dtype)
+               for name, leaf in batch["start"].items() if name in ("view", "direction")}
+    program = program_flops(lambda p, o, m: plan(system, p, jax.random.key(0), o, m, samples, 1.0), state.params, percept,
+                            batch["mission"])
+    rows = batch["mission"].shape[0]
+    assert rows * cost.decision_flops(config) == pytest.approx(program, rel=0.05)
+    assert cost.decision_flops(config, edits=4) < 0.5 * cost.decision_flops(config)
+
+
 def test_costs_scale_with_groups_and_not_with_microbatches(traced):
     config = traced[0].copy_and_resolve_references()
     one = cost.step_flops(config)
