@@ -60,7 +60,8 @@ def get_config() -> ConfigDict:
     c.optimizer = ConfigDict(dict(learning_rate=2e-3, jepa_scale=1.0, warmup=50, clip=1.0, b2=0.99))
     c.schedule = ConfigDict(dict(
         jepa_steps=400, ground_steps=400, em_steps=100,
-        every=dict(habit=1, ground=1, e_step=1, sleep=4, m_step=1, contrast=1, indicators=2, belief=0),  # 0: never
+        # after the JEPA's phase, in which habits learn at every step
+        every=dict(habit=2, ground=1, e_step=1, sleep=4, m_step=1, contrast=1, indicators=2, belief=0),  # 0: never
     ))
     c.agent = ConfigDict(dict(
         plan_samples=1, temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64,

@@ -307,6 +307,6 @@ def schedule(config: Any, step: int) -> tuple[str, ...]:
     step -= s.jepa_steps
     due = lambda *names: tuple(name for name in names if s.every[name] and step % s.every[name] == 0)  # noqa: E731
     if step < s.ground_steps:
-        return ("habit", "ground", *due("belief"))
+        return due("habit", "ground", "belief")
     step -= s.ground_steps
     return due("habit", "ground", "e_step", "sleep", "m_step", "contrast", "indicators", "belief")
