@@ -21,8 +21,11 @@ def get_config() -> ConfigDict:
         world_size=8,         # cells a side of their grids (22 for BossLevel)
     ))
     c.model = ConfigDict(dict(
-        state=64, hidden=256, leg=8,
-        step_levels=(5, 5, 5), leg_levels=(5, 5, 3), macro_levels=(5, 5, 5, 5),  # FSQ grids
+        state=64, hidden=256,
+        step_levels=(5, 5, 5),  # FSQ grid of the step states' code
+        # the JEPA's levels above the steps: FSQ grids of state code and macro-action, the longest segment in units of the level
+        # below, and what cuts it: legs, clauses, or a number of units. From the second on, `most`: segments of a plan
+        levels=[dict(name="subgoal", code=(5, 5, 3), action=(5, 5, 5, 5), longest=8, segments="legs")],
         width=64, heads=4, mlp=128, layers=2, context_layers=2, queries=4,
         max_legs=4, max_steps=5,
         compute=dict(dtype="float32", remat="none", attention="xla"),  # of the trunk; see models.layers.Compute
