@@ -5,17 +5,13 @@ import jax.numpy as jnp
 
 from hjepa_gfn.models.fsq import num_codes, to_code
 from hjepa_gfn.objectives.anti_collapse import SIGREG_COLLAPSE, SIGREG_FLOOR, covariance, sigreg, spread, term_of
+from hjepa_gfn.objectives.reachability import mean_over, reach_loss
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import Window, encode_window, find_segments
 
 Metrics = dict[str, jnp.ndarray]
 LOG_VARIANCE = (-8.0, 4.0)  # what the variance heads may say
 UPPER_HORIZON = 2           # how far the levels above the steps predict, in segments
-
-
-def mean_over(x: jnp.ndarray, mask: jnp.ndarray) -> jnp.ndarray:
-    """Mean of x [..., Z] over the last axis and the masked positions."""
-    return jnp.sum(jnp.mean(x, -1) * mask) / jnp.maximum(mask.sum(), 1.0)
 
 
 def gaussian_nll(residual: jnp.ndarray, log_variance: jnp.ndarray, mask: jnp.ndarray) -> jnp.ndarray:
@@ -63,7 +59,8 @@ def jepa_loss(
 
     Args:
       weights: `config.jepa`: horizon (of steps; above, `UPPER_HORIZON`); anti_collapse, which names R (`anti_collapse.TERMS`),
-        and its weight `regularise`; the weights inverse, variance, code, macro. With "ema" the prediction's targets are encoded
+        and its weight `regularise`; the weights inverse, variance, code, macro, and reach (of the reachability heads, where the
+        hierarchy has some; see `reachability.reach_loss`). With "ema" the prediction's targets are encoded
         by params["jepa_slow"].
       diagnostics: also return `level_diagnostics` per level (evaluation only: it holds an eigendecomposition).
 
@@ -90,7 +87,7 @@ def jepa_loss(
         weight = valid.astype(jnp.float32)
         horizon = min(weights.horizon if level == 1 else UPPER_HORIZON, valid.shape[1])
         errors = multi_horizon(predict, z, control, valid, horizon, targets[level - 1])
-        inverse = inverse_loss(apply(z[:, :-1], z[:, 1:], method="invert"), stop(control), weight)
+        inverse = inverse_error(apply(z[:, :-1], z[:, 1:], method="invert"), stop(control), weight)
         residual = stop(predict(z[:, :-1], control) - z[:, 1:])
         log_variance = apply(stop(z[:, :-1]), stop(control), method="log_variance")
         flat = z.reshape(-1, z.shape[-1])
@@ -101,6 +98,11 @@ def jepa_loss(
         code = mean_over((decoded - stop(z)) ** 2, seen)
         loss += sum(errors) / horizon + weights.regularise * term + weights.inverse * inverse
         loss += weights.variance * variance + weights.code * code
+        if sizes.reach:
+            above = segments[level - 1] if level <= len(segments) else None
+            missed, found = reach_loss(system, params, jax.random.fold_in(key, level), z, decoded, valid, above, level)
+            loss += weights.reach * missed
+            metrics |= {f"{name}_{what}": value for what, value in found.items()}
         copy = mean_over((z[:, 1:] - z[:, :-1]) ** 2, weight)
         metrics |= {f"{name}_pred": errors[0], f"{name}_copy": copy, f"{name}_sigreg": statistic,
                     f"{name}_regulariser": term, f"{name}_inverse": inverse, f"{name}_nll": variance, f"{name}_code": code,
@@ -126,7 +128,7 @@ def jepa_loss(
     return loss, metrics
 
 
-def inverse_loss(said: jnp.ndarray, control: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
+def inverse_error(said: jnp.ndarray, control: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
     """Of what inverse dynamics says of actions [B, n, A]: cross entropy of primitive actions int32 [B, n]; squared error of
     macro-actions [B, n, F]. weight [B, n]."""
     if control.ndim == 2:

@@ -36,6 +36,7 @@ class System:
     max_steps: int  # steps of its first leg that are spelled out
     belief: Belief | None = None
     upper: tuple[int, ...] = ()  # at most so many segments of an observed plan at the scales above legs, from the coarsest
+    level_link: bool = False     # whether the energy links expanded edges to their sub-plans (`grounding.level_link`)
 
     def net(self, params: Params, *args, method: str) -> Any:
         """Applies a method of the agent's network to grouped parameters."""
@@ -118,7 +119,7 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int)
     """Builds the modules from the `model` section of a config; without a belief where `model.belief.size` is 0 or missing."""
     jepa = JepaSizes(
         state=model.state, hidden=model.hidden, num_actions=num_actions,
-        step_levels=tuple(model.step_levels), levels=level_sizes(model))
+        step_levels=tuple(model.step_levels), levels=level_sizes(model), reach=getattr(model, "reach", 0))
     upper = tuple(entry.get("most", model.max_legs) for entry in model.levels[:0:-1])
     # The fullest observed plan of S scales with n units in all has n - S + 1 states (s_0 included) and 2 n - 1 edits. A slot
     # and an edit are spare: a plan at capacity can only STOP, and a full buffer can only be left through REMOVE.
@@ -127,15 +128,17 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int)
     spec = PlanSpec(
         state_codes=tuple(fsq.num_codes(jepa.code_grid(level)) for level in coarsest_first),
         action_codes=tuple(jepa.action_codes(level) for level in coarsest_first), capacity=units, max_edits=2 * units)
+    link = bool(getattr(model, "level_link", False))
+    more = spec.num_scales * (jepa.reach > 0) + (spec.num_scales - 1) * link
     sizes = NetworkSizes(
         width=model.width, heads=model.heads, mlp=model.mlp, layers=model.layers, context_layers=model.context_layers,
-        queries=model.queries, text_vocab=text_vocab, text_length=text_length, num_actions=num_actions,
+        queries=model.queries, text_vocab=text_vocab, text_length=text_length, num_actions=num_actions, more_ground=more,
         compute=Compute(**getattr(model, "compute", {})))
     sizes_of_belief = getattr(model, "belief", None)
     belief = None
     if sizes_of_belief and sizes_of_belief["size"]:
         belief = Belief(percept=model.state, num_actions=num_actions, **sizes_of_belief)
-    return System(spec, AgentNetwork(spec, sizes), Jepa(jepa), model.max_legs, model.max_steps, belief, upper)
+    return System(spec, AgentNetwork(spec, sizes), Jepa(jepa), model.max_legs, model.max_steps, belief, upper, link)
 
 
 def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params:
