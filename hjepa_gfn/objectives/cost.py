@@ -2,7 +2,8 @@
 a language model. No tracing, no compiler: `tests/objectives/test_cost.py` holds the formulas against the traced programs.
 
 A product of [n, a] and [a, b] counts 2nab, a backward pass twice its forward pass (once would do where inputs need no
-gradient). Loops that may end early count at their longest. Elementwise work counts nothing.
+gradient). Loops that may end early count at their longest. Elementwise work counts nothing,
+nor do the optional heads and terms of `model.reach` and `model.level_link`.
 """
 from __future__ import annotations
 
@@ -174,6 +175,17 @@ def jepa(s: Sizes, rows: int, horizon: int) -> float:
     return rows * (percepts(s, s.window + 1) + level(s.window, horizon) + upper) + climb(s, rows, 0)
 
 
+def between(s: Sizes, rows: int) -> float:
+    """The gradient step between levels: all levels once, then each pair; through the upper one gradients only pass."""
+    units = s.window
+    total = below = percepts(s, s.window + 1)
+    for most in s.levels:
+        upper = segments(s, units + 1, most + 1)
+        total += upper + 3 * below + 2 * (upper + most * 4 * s.state * s.hidden)
+        units, below = most, upper
+    return rows * total
+
+
 def watch(s: Sizes, rows: int, config: Any) -> float:
     """Variance heads along every row's edges, and the indicators' networks with their gradients."""
     hidden, features = 2 * s.state, (1 + len(s.levels)) * s.state + s.queries * s.width
@@ -224,6 +236,8 @@ def step_flops(config: Any) -> dict[str, float]:
         "indicators": percepts(s, r.indicators) + lift(s, r.indicators) + context(s, r.indicators)
         + sample(s, r.indicators) + energy(s, r.indicators, 3) + heads(s, r.indicators, 0) + watch(s, r.indicators, config),
     }
+    if config.jepa.get("between", 0.0) > 0:
+        steps["between"] = between(s, config.data.batch_size // (config.microbatches * config.groups))
     if config.model.belief.size:
         steps["belief"] = belief(s, config)
     parts = config.groups * config.microbatches
