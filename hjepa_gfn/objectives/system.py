@@ -98,10 +98,12 @@ def level_sizes(model: Any) -> tuple[LevelSizes, ...]:
     `model.max_legs` unless given, and at the first of them always).
 
     Raises:
-      UserError: there is none, two have one name, or segments are cut by something else than legs (the first), clauses or a
-        number of units.
+      UserError: there is none, one has an unknown field, two have one name, or segments are cut by anything but legs (the
+        first entry), clauses or a number of units.
     """
-    grids = ("code", "action")
+    grids, known = ("code", "action"), {"most", *(field.name for field in dataclasses.fields(LevelSizes))}
+    if unknown := {k for entry in model.levels for k in entry} - known:
+        raise UserError(f"model.levels: no field {min(unknown)!r}; there are {', '.join(sorted(known))}")
     levels = tuple(LevelSizes(**{k: tuple(v) if k in grids else v for k, v in entry.items() if k != "most"})
                    for entry in model.levels)
     names = [level.name for level in levels]

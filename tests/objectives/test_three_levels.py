@@ -199,6 +199,7 @@ def test_a_fixed_stride_cuts_any_level():
 @pytest.mark.parametrize(("levels", "message"), [
     ((dict(segments="clause"),), "level 'subgoal' has segments='clause': must be"),
     ((dict(), dict(name="clause", segments="legs")), "level 'clause' has segments='legs'"),
+    ((dict(lngest=3),), "no field 'lngest'; there are action, code"),
     ((dict(), dict(segments="clauses")), "with names of their own"), ((), "needs one entry or more")])
 def test_levels_that_make_no_sense_are_refused(levels, message):
     with pytest.raises(UserError, match=message):
