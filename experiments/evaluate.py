@@ -138,7 +138,7 @@ def print_summary(report: dict[str, Any], episodes: list[Any]) -> None:
              ("text NLL per token", f"{nll['with_plan']:.4f}", f"without the plan {nll['without_plan']:.4f}"),
              ("AUROC draft energies", f"{report['energy_auroc_final_vs_draft']:.3f}", "draft above final"),
              ("posterior bounds", f"{report['posterior_elbo']:.2f}", f"ELBO; EUBO {report['posterior_eubo']:.2f} (nats)")]
-    for level in ("step", "subgoal"):
+    for level in (name for name, found in report["jepa"].items() if isinstance(found, dict)):
         found = report["jepa"][level]
         rows.append((f"JEPA {level}", f"std {found['std']:.2f}", f"RankMe {found['rankme']:.0f}, SIGReg/floor "
                      f"{found['sigreg_over_floor']:.1f}, prediction/copy {found['pred_over_copy']:.3f}"))

@@ -84,9 +84,9 @@ def main(config: Any) -> None:
         for params in train(system, config, options, pipelines["train"], f.steps, seeds):
             levels = level_table({"jepa": params}, system, config.jepa, pipelines["validation"], 0)
             probes = probe_table({"jepa": params}, system, pipelines["validation"])
-            found.append({level: {**levels[level], **probes[level]} for level in ("step", "subgoal")})
+            found.append({level: {**levels[level], **probes[level]} for level in system.jepa.sizes.names})
         rows[name] = {"per_seed": found, "seconds": round(time.time() - began, 1)}
-        for level in ("step", "subgoal"):
+        for level in system.jepa.sizes.names:
             values = [[run[level][key] for run in found] for key in SHOWN]
             print(f"{name:18}{level:9}" + "".join(f"{np.mean(v):12.3f} +-{np.std(v):5.2f}" for v in values), flush=True)
         write_json(out / "ablation.json", {"level": config.level, "steps": f.steps, "seeds": seeds, "rows": rows})

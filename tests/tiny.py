@@ -15,13 +15,19 @@ from hjepa_gfn.plans import Plan, apply_backward, apply_forward, backward_mask, 
 
 ACTIONS, WORDS, TEXT, MISSION, WINDOW = 3, 9, 7, 4, 7
 MODEL = dict(
-    state=6, hidden=12, leg=4, step_levels=(3, 3), leg_levels=(3,), macro_levels=(3, 3),
+    state=6, hidden=12, step_levels=(3, 3), levels=(dict(code=(3,), action=(3, 3), longest=4),),
     width=16, heads=2, mlp=16, layers=2, context_layers=1, queries=2, max_legs=3, max_steps=4)
+
+
+# a third level, of clauses: plans of up to 3 clauses, of the first of which 3 legs, and 4 steps
+CLAUSES = (*MODEL["levels"], dict(name="clause", code=(3, 3), action=(3,), longest=3, segments="clauses", most=3))
 
 
 @functools.cache
 def system(**changes: Any) -> System:
-    """Width 16, two layers: plans of up to 3 legs and 4 steps (capacity 7, at most 14 edits)."""
+    """Width 16, two layers: plans of up to 3 legs and 4 steps (capacity 7, at most 14 edits). `clauses=True`: a third level."""
+    if changes.pop("clauses", False):
+        changes["levels"] = CLAUSES
     return make_system(SimpleNamespace(**{**MODEL, **changes}), WORDS, TEXT, ACTIONS)
 
 

@@ -21,11 +21,16 @@ def get_config() -> ConfigDict:
         world_size=8,         # cells a side of their grids (22 for BossLevel)
     ))
     c.model = ConfigDict(dict(
-        state=64, hidden=256, leg=8,
-        step_levels=(5, 5, 5), leg_levels=(5, 5, 3), macro_levels=(5, 5, 5, 5),  # FSQ grids
+        state=64, hidden=256,
+        step_levels=(5, 5, 5),  # FSQ grid of the step states' code
+        # the JEPA's levels above the steps: FSQ grids of state code and macro-action, the longest segment in units of the level
+        # below, and what cuts it: legs, clauses, or a number of units. From the second on, `most`: segments of a plan
+        levels=[dict(name="subgoal", code=(5, 5, 3), action=(5, 5, 5, 5), longest=8, segments="legs")],
         width=64, heads=4, mlp=128, layers=2, context_layers=2, queries=4,
         max_legs=4, max_steps=5,
         compute=dict(dtype="float32", remat="none", attention="xla"),  # of the trunk; see models.layers.Compute
+        reach=0,              # hidden width of the heads that judge empty edges of plans (with jepa.reach); 0: none
+        level_link=False,     # whether the energy holds sub-plans against the state that their edge leads to
         belief=dict(size=0, hidden=128, members=3),  # over the world's state; size 0: none, and no train step for it
     ))
     c.jepa = ConfigDict(dict(
@@ -33,6 +38,8 @@ def get_config() -> ConfigDict:
         anti_collapse="sigreg", regularise=0.05,  # objectives.anti_collapse: sigreg, vicreg, ema, none; and the term's weight
         slow=0.99,            # decay of the encoders' slow copy ("ema")
         inverse=0.5, variance=0.1, code=1.0, macro=1.0,
+        reach=0.0,            # weight of the reachability heads (with model.reach)
+        between=0.0,          # weight of the gradient step between neighbouring levels; 0: no such train step
         exploring=0,          # of each group's rows, those that show exploring walks (needs data.worlds)
         lead=12,              # steps that a walk has taken before its window begins, at most
     ))

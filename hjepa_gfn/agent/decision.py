@@ -26,9 +26,9 @@ class Decision(NamedTuple):
 
 
 def encode(system: System, params: Params, percept: Percept, mission: jnp.ndarray) -> tuple[Context, tuple]:
-    """Context tokens of B situations, and their start states (z1_0, z2_0), each [B, Z]."""
-    z1, z2 = encode_start(system, params, percept)
-    return system.net(params, percept, z1, mission, method="context"), (z1, z2)
+    """Context tokens of B situations, and their start states (z^1_0, z^2_0, ...), each [B, Z]."""
+    start = encode_start(system, params, percept)
+    return system.net(params, percept, start[0], mission, method="context"), start
 
 
 def passes_to_build(system: System, edits: jnp.ndarray) -> jnp.ndarray:

@@ -82,8 +82,8 @@ def prediction_error(system: System, params: Params, before: Percept, action: jn
     would look at."""
     z = system.level(params, before["view"], before["direction"], method="encode")
     found = system.level(params, after["view"], after["direction"], method="encode")
-    error = system.level(params, z, action, method="predict_1") - found
-    log_variance = jnp.clip(system.level(params, z, action, method="log_variance_1"), *LOG_VARIANCE)
+    error = system.level(params, z, action, method="predict", level=1) - found
+    log_variance = jnp.clip(system.level(params, z, action, method="log_variance", level=1), *LOG_VARIANCE)
     return jnp.mean(error**2 * jnp.exp(-log_variance), -1)
 
 

@@ -54,7 +54,8 @@ def left_plan(
     system: System, params: Params, percept: Percept, expected: jnp.ndarray
 ) -> jnp.ndarray:
     """How far, in cells of the code's grid, the world state is from the planned one: int32 [B]; 0 where nothing is expected."""
-    code = system.level(params, system.level(params, percept["view"], percept["direction"], method="encode"), method="code_1")
+    state = system.level(params, percept["view"], percept["direction"], method="encode")
+    code = system.level(params, state, method="code", level=1)
     return jnp.where(expected >= 0, code_distance(system, code, expected), 0)
 
 

@@ -23,21 +23,28 @@ def reading_order(plan: Plan) -> jnp.ndarray:
 
 
 def first_leg(system: System, params: Params, plan: Plan) -> FirstLeg:
-    """The first leg's steps if the plan spells them out; else the steps that its macro-action stands for, if it has one."""
-    longest = max(system.max_steps, system.jepa.sizes.leg)
+    """The first leg's steps if the plan spells them out; else the steps that its macro-action stands for, if it has one (where
+    only a coarser edge has: that which the coarser macro-action begins with)."""
+    longest = max(system.max_steps, system.jepa.sizes.levels[0].longest)
     order = reading_order(plan)[:, : system.max_steps]
     pick = lambda x: jnp.take_along_axis(x, order, axis=1, mode="clip")  # noqa: E731
     held, tag, code, valid = pick(plan.action[..., -1]), pick(plan.tag), pick(plan.code), pick(plan.valid)
-    inner = valid & (tag == 1)
-    belongs = jnp.concatenate([plan.expanded[:, :1, 0], inner[:, 1:]], axis=1)
+    inner = valid & (tag == system.spec.num_scales - 1)
+    belongs = jnp.concatenate([plan.expanded[:, :1, -2], inner[:, 1:]], axis=1)
     running = jnp.cumprod((belongs & (held > 0)).astype(jnp.int32), axis=1)
     follows = jnp.concatenate([inner[:, 1:], jnp.zeros_like(inner[:, :1])], axis=1)
     next_code = jnp.concatenate([code[:, 1:], jnp.zeros_like(code[:, :1])], axis=1)
     steps = FirstLeg(held - 1, jnp.where(follows, next_code, -1), running.sum(1), jnp.zeros(plan.batch_shape, bool))
 
-    macro = plan.action[:, 0, 0]
-    grid = fsq.from_code(jnp.maximum(macro - 1, 0), system.jepa.sizes.macro_levels)
-    decoded = jnp.argmax(system.level(params, grid, method="decode_macro"), axis=-1)
+    held = jnp.zeros(plan.batch_shape, jnp.int32)
+    for level in range(system.spec.num_scales, 1, -1):
+        # the first edge's macro-action at this level: the plan's, or else what the macro-action above begins with
+        own, grid = plan.action[:, 0, -level], system.jepa.sizes.levels[level - 2].action
+        macro = jnp.where(own > 0, own, held)
+        controls = fsq.from_code(jnp.maximum(macro - 1, 0), grid)
+        decoded = jnp.argmax(system.level(params, controls, method="decode_macro", level=level), axis=-1)
+        goes = (macro > 0) & (decoded[:, 0] < system.jepa.sizes.action_codes(level - 1))
+        held = jnp.where(goes, decoded[:, 0] + 1, 0)
     goes_on = jnp.cumprod((decoded < system.jepa.sizes.num_actions).astype(jnp.int32), axis=1)
     count = jnp.where(macro > 0, goes_on.sum(1), 0)
 

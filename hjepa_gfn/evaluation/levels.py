@@ -12,11 +12,10 @@ from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.evaluation.probes import probe_accuracy
 from hjepa_gfn.objectives.jepa import jepa_loss
 from hjepa_gfn.objectives.system import Params, System
-from hjepa_gfn.objectives.windows import encode_window, find_legs
+from hjepa_gfn.objectives.windows import encode_window, find_segments
 from hjepa_gfn.worlds.language import AGENT_CELL
 
 SHOWN = ("std", "rankme", "sigreg_over_floor", "pred_over_copy", "pred_over_copy_far", "calibration", "codes_used", "code")
-LEVELS = ("step", "subgoal")
 
 
 def held_out_windows(pipeline: Pipeline) -> dict[str, np.ndarray]:
@@ -33,7 +32,7 @@ def level_table(params: Params, system: System, options: Any, pipeline: Pipeline
     _, found = jax.jit(lambda params, key, window: jepa_loss(
         params, key, window, system, options, diagnostics=True))(params, jax.random.key(seed), window)
     found = {name: float(value) for name, value in found.items()}
-    levels = {level: {name: found[f"{level}_{name}"] for name in SHOWN} for level in LEVELS}
+    levels = {level: {name: found[f"{level}_{name}"] for name in SHOWN} for level in system.jepa.sizes.names}
     return levels | {"macro_action_decoded_exactly": found["macro_exact"], "inverse_dynamics_nll": found["step_inverse"]}
 
 
@@ -41,28 +40,34 @@ def evaluate_levels(agent: Agent, pipeline: Pipeline, seed: int) -> dict[str, An
     """`level_table` of an agent, with what linear probes read off its states (`probe_table`)."""
     table = level_table(agent.params, agent.system, agent.config.jepa, pipeline, seed)
     probes = probe_table(agent.params, agent.system, pipeline)
-    return table | {level: table[level] | probes[level] for level in LEVELS}
+    return table | {level: table[level] | probes[level] for level in agent.system.jepa.sizes.names}
 
 
 def probe_table(params: Params, system: System, pipeline: Pipeline) -> dict[str, dict[str, float]]:
     """Per level, the accuracy of ridge probes for the own compass direction, what is carried and what lies straight ahead.
 
-    Fitted on the first half of the held-out episodes, tested on the second. The subgoal level's states are those at the ends of
-    legs, hence fewer.
+    Fitted on the first half of the held-out episodes, tested on the second. Above the steps, states are those at the ends of
+    segments, hence fewer.
     """
     window = held_out_windows(pipeline)
 
     @jax.jit
-    def encode(params: Params, window: dict[str, jnp.ndarray]) -> tuple[jnp.ndarray, ...]:
-        legs = find_legs(window, system.max_legs)
-        levels = encode_window(system, params, window, legs)
-        last = jnp.max(jnp.where(legs.member > 0, jnp.arange(legs.member.shape[-1]) + 1, 0), -1)  # percept after each leg
-        return levels.z1, levels.z2[:, 1:], legs.valid, last
+    def encode(params: Params, window: dict[str, jnp.ndarray]) -> tuple[jnp.ndarray, list]:
+        segments = find_segments(system, window)
+        states, steps = encode_window(system, params, window, segments).z, window["action"].shape[1]
+        after = jnp.broadcast_to(jnp.arange(1, steps + 1), window["action"].shape)  # the percept after each unit
+        upper = []
+        for one, z in zip(segments, states[1:], strict=True):
+            after = jnp.max(jnp.where(one.member > 0, after[:, None], 0), -1)
+            upper.append((z[:, 1:], one.valid, after))
+        return states[0], upper
 
-    z1, z2, valid, last = (np.asarray(x) for x in encode(params, window))
-    episode, leg = np.nonzero(valid)
+    z1, upper = jax.tree.map(np.asarray, encode(params, window))
     rows, times = np.nonzero(np.arange(z1.shape[1]) <= window["length"][:, None])
-    seen = {"step": (z1[rows, times], rows, times), "subgoal": (z2[episode, leg], episode, last[episode, leg])}
+    seen = {"step": (z1[rows, times], rows, times)}
+    for name, (z, valid, after) in zip(system.jepa.sizes.names[1:], upper, strict=True):
+        episode, k = np.nonzero(valid)
+        seen[name] = z[episode, k], episode, after[episode, k]
     table = {}
     for level, (states, row, time) in seen.items():
         view, fit = window["view"][row, time], row < len(z1) // 2

@@ -22,9 +22,9 @@ TILE = 16  # pixels a cell, as worlds render
 
 def macro_moves(agent: Agent) -> list[list[int]]:
     """The primitive actions that each macro-action code stands for."""
-    levels = agent.system.jepa.sizes.macro_levels
+    levels = agent.system.jepa.sizes.levels[0].action
     grid = fsq.from_code(jnp.arange(fsq.num_codes(levels)), levels)
-    decoded = np.asarray(agent.system.level(agent.params, grid, method="decode_macro").argmax(-1))
+    decoded = np.asarray(agent.system.level(agent.params, grid, method="decode_macro", level=2).argmax(-1))
     ended = agent.system.jepa.sizes.num_actions
     return [row[: int(np.argmax(row == ended)) if (row == ended).any() else len(row)].tolist() for row in decoded]
 

@@ -50,24 +50,24 @@ def read_steps(system: System, params: Params, window: dict[str, np.ndarray], ho
 
     @jax.jit
     def run(window: dict[str, jnp.ndarray]) -> Steps:
-        apply = lambda *args, method: system.level(params, *args, method=method)  # noqa: E731
+        apply = lambda *args, **how: system.level(params, *args, **how)  # noqa: E731
         z, action = apply(window["view"], window["direction"], method="encode"), window["action"]
         steps = action.shape[1]
         real = jnp.arange(steps) < window["length"][:, None]
         errors, copies, current = [], [], z
         for h in range(1, horizons + 1):
-            current = apply(current[:, : steps - h + 1], action[:, h - 1 :], method="predict_1")
+            current = apply(current[:, : steps - h + 1], action[:, h - 1 :], method="predict", level=1)
             pad = lambda x, h=h: jnp.pad(jnp.where(real[:, h - 1 :], x, jnp.nan), [(0, 0), (0, h - 1)],  # noqa: E731
                                          constant_values=jnp.nan)
             errors.append(pad(jnp.mean((current - z[:, h:]) ** 2, -1)))
             copies.append(pad(jnp.mean((z[:, :-h] - z[:, h:]) ** 2, -1)))
         every = jnp.broadcast_to(jnp.arange(actions), (*action.shape, actions))
-        ahead = apply(jnp.broadcast_to(z[:, :-1, None], (*every.shape, z.shape[-1])), every, method="predict_1")
+        ahead = apply(jnp.broadcast_to(z[:, :-1, None], (*every.shape, z.shape[-1])), every, method="predict", level=1)
         gap = jnp.mean((ahead - z[:, 1:, None]) ** 2, -1)
         own = jnp.take_along_axis(gap, action[..., None], -1)
-        variance = jnp.exp(jnp.clip(apply(z[:, :-1], action, method="log_variance_1"), *LOG_VARIANCE))
-        residual2 = (apply(z[:, :-1], action, method="predict_1") - z[:, 1:]) ** 2
-        inverse = jnp.argmax(apply(z[:, :-1], z[:, 1:], method="invert_1"), -1)
+        variance = jnp.exp(jnp.clip(apply(z[:, :-1], action, method="log_variance", level=1), *LOG_VARIANCE))
+        residual2 = (apply(z[:, :-1], action, method="predict", level=1) - z[:, 1:]) ** 2
+        inverse = jnp.argmax(apply(z[:, :-1], z[:, 1:], method="invert", level=1), -1)
         return Steps(z, jnp.stack(errors), jnp.stack(copies), inverse, 1 + jnp.sum(gap < own, -1), residual2, variance, real)
 
     return jax.tree.map(np.asarray, run({name: window[name] for name in ("view", "direction", "action", "length")}))

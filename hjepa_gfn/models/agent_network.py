@@ -29,6 +29,7 @@ class NetworkSizes:
     text_vocab: int = 512
     text_length: int = 48
     num_actions: int = 7
+    more_ground: int = 0  # terms of the energy, besides the residual of each scale, that have a weight
     compute: Compute = Compute()
 
 
@@ -70,7 +71,7 @@ class AgentNetwork(nn.Module):
         self.edit_embed = Embed(3 * spec.num_scales, s.width, 0.5, (None, "embed"))
         self.energy_head = Mlp((2 * s.width,), 1, 0.1)
         self.ground_weight = self.param(
-            "ground_weight", nn.with_logical_partitioning(nn.initializers.zeros, (None,)), (spec.num_scales,))
+            "ground_weight", nn.with_logical_partitioning(nn.initializers.zeros, (None,)), (spec.num_scales + s.more_ground,))
         self.explainer_out = Dense(s.text_vocab, ("embed", "vocab"), scale=0.5)
         self.habit_head = Mlp((2 * s.width,), s.num_actions, 0.1)
 
@@ -142,7 +143,7 @@ class AgentNetwork(nn.Module):
         return jnp.sum(jnp.where(plan.valid, self.energy_head(features)[..., 0], 0.0), axis=-1)
 
     def ground_weights(self) -> jnp.ndarray:
-        """[S] raw weight of the JEPA residual of each scale in the energy (softplus is applied by the energy)."""
+        """Raw weights of the energy's grounded terms, the JEPA residual of each scale first (the energy applies softplus)."""
         return self.ground_weight
 
     def explain(self, plan: Plan, context: Context, text: jnp.ndarray) -> jnp.ndarray:

@@ -19,7 +19,7 @@ class Normal(NamedTuple):
 
 
 class Watchdog(nn.Module):
-    """Methods are pure. Situations are `features` [..., Z + Z + queries x D]: (z1, z2, the context's query tokens)."""
+    """Methods are pure. Situations are `features` [..., L x Z + queries x D]: L levels' states, query tokens of the context."""
 
     hidden: int
 

@@ -16,7 +16,7 @@ class Case(NamedTuple):
     """What the agent knows when it plans, and the plan that was observed to be executed from there (where `known`)."""
 
     percept: dict[str, jnp.ndarray]         # view uint8 [B,7,7,3], direction int32 [B]
-    start: tuple[jnp.ndarray, jnp.ndarray]  # (z1_0, z2_0), each [B, Z]
+    start: tuple[jnp.ndarray, ...]          # (z^1_0, z^2_0, ...), each [B, Z]
     mission: jnp.ndarray                    # int32 [B, M]
     observed: Plan                          # [B]
     known: jnp.ndarray                      # bool [B]
@@ -36,7 +36,8 @@ def make_told_case(system: System, params: Params, batch: Any, is_final: jnp.nda
     """
     case = make_case(system, params, batch["start"], batch["mission"])
     imagined, stated = imagined_plan(
-        system, params, case.percept, batch["draft_action"], batch["draft_segment"], batch["draft_length"])
+        system, params, case.percept, batch["draft_action"], batch["draft_segment"], batch["draft_length"],
+        batch.get("draft_clause"))
     case = case._replace(
         observed=choose(is_final, case.observed, imagined), known=jnp.where(is_final, case.known, stated))
     return case, jnp.where(is_final[:, None], batch["final"], batch["draft"])

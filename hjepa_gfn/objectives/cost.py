@@ -2,7 +2,8 @@
 a language model. No tracing, no compiler: `tests/objectives/test_cost.py` holds the formulas against the traced programs.
 
 A product of [n, a] and [a, b] counts 2nab, a backward pass twice its forward pass (once would do where inputs need no
-gradient). Loops that may end early count at their longest. Elementwise work counts nothing.
+gradient). Loops that may end early count at their longest. Elementwise work counts nothing,
+nor do the optional heads and terms of `model.reach` and `model.level_link`.
 """
 from __future__ import annotations
 
@@ -32,20 +33,22 @@ class Sizes:
     state: int
     hidden: int
     window: int
-    legs: int
     decisions: int
     seen: int      # edits of a trajectory that an E-step re-evaluates
+    levels: tuple[int, ...]  # segments of a window at every level above the first, from the second
 
 
 def sizes_of(config: Any, actions: int = 7) -> Sizes:
     """Reads a configuration."""
     m, d = config.model, config.data
-    nodes = m.max_legs + m.max_steps
-    codes = actions + sum(fsq.num_codes(tuple(levels)) for levels in (m.leg_levels, m.step_levels, m.macro_levels))
+    levels = (m.max_legs, *(entry.get("most", m.max_legs) for entry in m.levels[1:]))
+    nodes = sum(levels) + m.max_steps
+    grids = [m.step_levels, *(entry[name] for entry in m.levels for name in ("code", "action"))]
+    codes = actions + sum(fsq.num_codes(tuple(grid)) for grid in grids)
     return Sizes(
         m.width, m.mlp, m.layers, m.context_layers, m.queries, m.queries + 1 + d.mission_length, d.text_length, nodes,
-        2 * nodes, d.vocab, codes, m.state, m.hidden, d.window, m.max_legs, config.em.decisions,
-        min(config.em.window or 2 * nodes, 2 * nodes))
+        2 * nodes, d.vocab, codes, m.state, m.hidden, d.window, config.em.decisions,
+        min(config.em.window or 2 * nodes, 2 * nodes), levels)
 
 
 # --- one pass each ---------------------------------------------------------------------------------------------------
@@ -96,10 +99,10 @@ def explain(s: Sizes, rows: int, each: int) -> float:
 
 
 def energy(s: Sizes, rows: int, each: int) -> float:
-    """E(z;c) of `each` plans of every row, with the JEPA's residual on both scales."""
+    """E(z;c) of `each` plans of every row, with the JEPA's residual on every scale."""
     count = rows * each
     head = count * s.nodes * 4 * s.width * (s.width + 1)
-    residual = 2 * count * s.nodes * 4 * s.state * s.hidden
+    residual = (1 + len(s.levels)) * count * s.nodes * 4 * s.state * s.hidden
     return read(s, rows) + plans(s, count) + head + residual
 
 
@@ -130,39 +133,66 @@ def percepts(s: Sizes, count: float) -> float:
     return 2 * count * (VIEW * s.hidden + s.hidden**2 + s.hidden * s.state)
 
 
-def segments(s: Sizes, steps: float, legs: float) -> float:
-    """Level-2 states of legs."""
-    return 2 * steps * s.state * s.hidden + 2 * legs * (s.hidden**2 + s.hidden * s.state)
+def segments(s: Sizes, units: float, count: float) -> float:
+    """States of segments one level up, of units of the level below."""
+    return 2 * units * s.state * s.hidden + 2 * count * (s.hidden**2 + s.hidden * s.state)
+
+
+def climb(s: Sizes, rows: int, extra: int) -> float:
+    """States of all levels above the first along windows, with `extra` segments each; each level also sees the start alone."""
+    units, total = s.window, 0.0
+    for most in s.levels:
+        total += segments(s, units + 1, most + extra + 1)
+        units = most + extra
+    return rows * total
+
+
+def lift(s: Sizes, rows: int) -> float:
+    """Start states at all levels above the first."""
+    return len(s.levels) * segments(s, rows, rows)
+
+
+def quantised(s: Sizes, extra: int) -> float:
+    """Codes of a window's states at all levels."""
+    return 2 * (s.window + 1 + sum(most + extra + 1 for most in s.levels)) * s.state * s.hidden
 
 
 def observed(s: Sizes, rows: int) -> float:
     """Codes of an executed window: what a case costs."""
-    legs = s.legs + 2
-    quantised = 2 * (s.window + 1 + legs) * s.state * s.hidden
-    return rows * (percepts(s, s.window + 2) + segments(s, s.window + 2, legs + 1) + quantised)
+    return rows * (percepts(s, s.window + 2) + quantised(s, 1)) + climb(s, rows, 1) + lift(s, rows)
 
 
 def imagined(s: Sizes, rows: int) -> float:
     """Codes of a drafted plan, rolled out by the world model."""
-    legs = s.legs + 2
-    return rows * (percepts(s, 1) + s.window * 4 * s.state * s.hidden + segments(s, s.window + 1, legs)
-                   + 2 * (s.window + legs) * s.state * s.hidden)
+    return rows * (percepts(s, 1) + s.window * 4 * s.state * s.hidden + quantised(s, 1)) + climb(s, rows, 1)
 
 
 def jepa(s: Sizes, rows: int, horizon: int) -> float:
-    """Both levels' forward pass: encoders, predictions over horizons, inverse dynamics, variances, codes."""
-    up_down, legs = 4 * s.state * s.hidden, s.legs + 1
-    level_1 = s.window * (horizon + 1) * up_down + s.window * (up_down + up_down / 2) + (s.window + 1) * up_down / 2
-    level_2 = s.legs * (2 + 1) * up_down + s.legs * (up_down + up_down / 2) + legs * up_down / 2
-    return rows * (percepts(s, s.window + 1) + segments(s, s.window + 1, legs) + level_1 + level_2)
+    """All levels' forward pass: encoders, predictions over horizons, inverse dynamics, variances, codes."""
+    up_down = 4 * s.state * s.hidden
+    level = lambda n, ahead: n * (ahead + 1) * up_down + n * (up_down + up_down / 2) + (n + 1) * up_down / 2  # noqa: E731
+    upper = sum(level(most, 2) for most in s.levels)
+    return rows * (percepts(s, s.window + 1) + level(s.window, horizon) + upper) + climb(s, rows, 0)
+
+
+def between(s: Sizes, rows: int) -> float:
+    """The gradient step between levels: all levels once, then each pair; through the upper one gradients only pass."""
+    units = s.window
+    total = below = percepts(s, s.window + 1)
+    for most in s.levels:
+        upper = segments(s, units + 1, most + 1)
+        total += upper + 3 * below + 2 * (upper + most * 4 * s.state * s.hidden)
+        units, below = most, upper
+    return rows * total
 
 
 def watch(s: Sizes, rows: int, config: Any) -> float:
     """Variance heads along every row's edges, and the indicators' networks with their gradients."""
-    hidden, features = 2 * s.state, 2 * s.state + s.queries * s.width
-    per_row = 2 * features * hidden + hidden**2 + len(config.model.macro_levels) * hidden + 6 * hidden
-    per_edge = (s.state + 2) * hidden + 2 * hidden
-    return rows * (2 * s.nodes * 4 * s.state * s.hidden + 3 * 2 * (per_row + 2 * s.nodes * per_edge))
+    hidden, features = 2 * s.state, (1 + len(s.levels)) * s.state + s.queries * s.width
+    per_row = 2 * features * hidden + hidden**2 + len(config.model.levels[-1]["action"]) * hidden + 6 * hidden
+    per_edge = (s.state + 1 + len(s.levels)) * hidden + 2 * hidden
+    return rows * ((1 + len(s.levels)) * s.nodes * 4 * s.state * s.hidden + 3 * 2 * (
+        per_row + (1 + len(s.levels)) * s.nodes * per_edge))
 
 
 def belief(s: Sizes, config: Any) -> float:
@@ -187,7 +217,7 @@ def step_flops(config: Any) -> dict[str, float]:
     rows, readers = 2 * (p + q), 2 * p
     both = lambda n: observed(s, n) + imagined(s, n)  # noqa: E731
     steps = {
-        "habit": percepts(s, r.habit) + segments(s, r.habit, r.habit) + 3 * (
+        "habit": percepts(s, r.habit) + lift(s, r.habit) + 3 * (
             context(s, r.habit) + r.habit * 4 * s.width * (s.queries * s.width)),
         "ground": both(r.told) + observed(s, r.untold) + 2 * both(r.ranked) + 3 * (
             context(s, r.told + r.untold) + read(s, r.told + r.untold, r.told)
@@ -203,9 +233,11 @@ def step_flops(config: Any) -> dict[str, float]:
         + explain(s, r.m_step, 2) + energy(s, 2 * r.m_step, 2) + 3 * (energy(s, r.m_step, 2) + explain(s, r.m_step, 1)),
         "contrast": 2 * both(r.contrast) + sample(s, 2 * r.contrast, 2 * r.contrast)
         + 3 * (context(s, r.contrast) + energy(s, r.contrast, 2)),
-        "indicators": percepts(s, r.indicators) + segments(s, r.indicators, r.indicators) + context(s, r.indicators)
+        "indicators": percepts(s, r.indicators) + lift(s, r.indicators) + context(s, r.indicators)
         + sample(s, r.indicators) + energy(s, r.indicators, 3) + heads(s, r.indicators, 0) + watch(s, r.indicators, config),
     }
+    if config.jepa.get("between", 0.0) > 0:
+        steps["between"] = between(s, config.data.batch_size // (config.microbatches * config.groups))
     if config.model.belief.size:
         steps["belief"] = belief(s, config)
     parts = config.groups * config.microbatches

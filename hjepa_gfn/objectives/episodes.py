@@ -39,8 +39,10 @@ def with_walks(key: jnp.ndarray, batch: Any, config: Any) -> Window:
     """The windows "random" of a group of a batch, the first `config.jepa.exploring` of them exploring walks instead."""
     count = config.jepa.exploring
     some = jax.tree.map(lambda x: x[:count], batch["world"])
-    seen = walks(key, some, config.data.window, config.jepa.lead, config.model.leg)
-    return {name: jnp.concatenate([seen[name], batch["random"][name][count:]]) for name in SHOWN}
+    seen = walks(key, some, config.data.window, config.jepa.lead, config.model.levels[0]["longest"])
+    names = (*SHOWN, "clause") if "clause" in batch["random"] else SHOWN
+    seen = {**seen, "clause": jnp.zeros_like(seen["segment"])}  # a walk serves one purpose throughout
+    return {name: jnp.concatenate([seen[name], batch["random"][name][count:]]) for name in names}
 
 
 def for_belief(key: jnp.ndarray, batch: Any, config: Any) -> Window:
@@ -51,5 +53,5 @@ def for_belief(key: jnp.ndarray, batch: Any, config: Any) -> Window:
     parts = [{name: window[name][: b.rows] if name == "length" else widen(window[name]) for name in SHOWN}] if b.rows else []
     if b.walks:
         some = jax.tree.map(lambda x: x[: b.walks], batch["world"])
-        parts.append(walks(key, some, b.steps, 0, config.model.leg))
+        parts.append(walks(key, some, b.steps, 0, config.model.levels[0]["longest"]))
     return {name: jnp.concatenate([part[name] for part in parts]) for name in SHOWN}

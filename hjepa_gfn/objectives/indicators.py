@@ -17,7 +17,7 @@ from hjepa_gfn.objectives.energy import Ground, energy_of, make_ground, plan_ene
 from hjepa_gfn.objectives.jepa import LOG_VARIANCE, gaussian_nll
 from hjepa_gfn.objectives.policies import Exploration, roots, sample_plans
 from hjepa_gfn.objectives.system import Params, System, sampler_view
-from hjepa_gfn.objectives.windows import encode_start
+from hjepa_gfn.objectives.windows import encode_start, lift
 from hjepa_gfn.plans import Plan, coarse_view, edge_exists, tree_edits
 
 Metrics = dict[str, jnp.ndarray]
@@ -67,7 +67,7 @@ def action_risk(system: System, params: Params, plan: Plan, context: Context, gr
 def edge_entropies(system: System, params: Params, plan: Plan, ground: Ground) -> Entropies:
     """Entropy of the state that each edge of plans [B, T] leads to, given its left end and its action (Barp et al. 2022):
 
-        H = (1 / 2Z) sum_i (log 2 pi e + log v_i),   log v = log_variance_2(z, macro) at scale 0, log_variance_1(z, a) at 1.
+        H = (1 / 2Z) sum_i (log 2 pi e + log v_i),   log v = log_variance_l(z, action of level l).
     Only edges whose left end has a state of their own scale (s_0, or a code of it) count.
     """
     found = []
@@ -77,8 +77,9 @@ def edge_entropies(system: System, params: Params, plan: Plan, ground: Ground) -
         here = jnp.where((plan.position == 0)[..., None], start, table[plan.code % table.shape[0]])
         held = plan.action[..., scale]
         code = jnp.maximum(held - 1, 0)
-        control = code if finest else ground.macro[code]
-        log_variance = system.level(params, here, control, method="log_variance_1" if finest else "log_variance_2")
+        control = code if finest else ground.actions[scale][code]
+        level = system.spec.num_scales - scale
+        log_variance = system.level(params, here, control, method="log_variance", level=level)
         entropy = 0.5 * jnp.mean(np.log(2 * np.pi * np.e) + jnp.clip(log_variance, *LOG_VARIANCE), -1)
         own = edge_exists(plan)[..., scale] & ((plan.position == 0) | (plan.tag == scale))
         acted, vague = own & (held > 0), own & (held == 0) & ~plan.expanded[..., scale]
@@ -116,16 +117,15 @@ def percept_charge(
     The percept itself cannot be expected: both sides see the same cells; what differs is the JEPA's state, in the context and
     as the start of the prediction residuals.
     """
-    z1, z2 = encode_start(system, params, percept)
-    z1_expected = make_ground(system, params, z1, z2).tables[1][jnp.maximum(expected, 0)]
-    z2_expected = system.level(params, z1_expected[:, None], jnp.ones((z1.shape[0], 1)), method="encode_segment")
+    found = encode_start(system, params, percept)
+    of_codes = make_ground(system, params, *found).tables[-1][jnp.maximum(expected, 0)]
     seen = jax.tree.map(lambda x: x[:, None], rest)
 
-    def log_reward(z1, z2):
-        context = system.net(params, percept, z1, mission, method="context")
-        return -energy_of(system, params, seen, context, make_ground(system, params, z1, z2))[:, 0]
+    def log_reward(start):
+        context = system.net(params, percept, start[0], mission, method="context")
+        return -energy_of(system, params, seen, context, make_ground(system, params, *start))[:, 0]
 
-    return jnp.where(expected >= 0, log_reward(z1, z2) - log_reward(z1_expected, z2_expected), 0.0)
+    return jnp.where(expected >= 0, log_reward(found) - log_reward(lift(system, params, of_codes)), 0.0)
 
 
 def subplan_risk(system: System, params: Params, plan: Plan, context: Context, ground: Ground) -> jnp.ndarray:
@@ -139,8 +139,8 @@ def has_subplan(plan: Plan) -> jnp.ndarray:
     return plan.expanded[..., 0, 0] & (plan.action[..., 0, 0] > 0)
 
 
-def situation(system: System, context: Context, start: tuple[jnp.ndarray, jnp.ndarray]) -> jnp.ndarray:
-    """What the watchdog reads of a situation, detached: [B, F] of context and (z1, z2)."""
+def situation(system: System, context: Context, start: tuple[jnp.ndarray, ...]) -> jnp.ndarray:
+    """What the watchdog reads of a situation, detached: [B, F] of context and (z1, z2, ...)."""
     queries = context.tokens[:, : system.network.sizes.queries]
     return stop(jnp.concatenate([*start, queries.reshape(queries.shape[0], -1)], -1))
 

@@ -1,25 +1,24 @@
-"""JEPA losses, both levels (DESIGN section 4; LeCun 2022; Balestriero & LeCun 2025 for SIGReg)."""
+"""JEPA losses, all levels (DESIGN section 4; LeCun 2022; Balestriero & LeCun 2025 for SIGReg)."""
 import chex
 import jax
 import jax.numpy as jnp
 
-from hjepa_gfn.models.fsq import num_codes
+from hjepa_gfn.models.fsq import num_codes, to_code
 from hjepa_gfn.objectives.anti_collapse import SIGREG_COLLAPSE, SIGREG_FLOOR, covariance, sigreg, spread, term_of
+from hjepa_gfn.objectives.reachability import mean_over, reach_loss
 from hjepa_gfn.objectives.system import Params, System
-from hjepa_gfn.objectives.windows import Window, encode_window, find_legs
+from hjepa_gfn.objectives.windows import Window, encode_window, find_segments
 
 Metrics = dict[str, jnp.ndarray]
 LOG_VARIANCE = (-8.0, 4.0)  # what the variance heads may say
-def _mean(x: jnp.ndarray, mask: jnp.ndarray) -> jnp.ndarray:
-    """Mean of x [..., Z] over the last axis and the masked positions."""
-    return jnp.sum(jnp.mean(x, -1) * mask) / jnp.maximum(mask.sum(), 1.0)
+UPPER_HORIZON = 2           # how far the levels above the steps predict, in segments
 
 
 def gaussian_nll(residual: jnp.ndarray, log_variance: jnp.ndarray, mask: jnp.ndarray) -> jnp.ndarray:
     """0.5 (log v + r^2 / v), residual and inputs already stop-gradiented. Shapes [..., Z], mask [...]."""
     chex.assert_equal_shape([residual, log_variance])
     log_variance = jnp.clip(log_variance, *LOG_VARIANCE)
-    return _mean(0.5 * (log_variance + residual**2 * jnp.exp(-log_variance)), mask)
+    return mean_over(0.5 * (log_variance + residual**2 * jnp.exp(-log_variance)), mask)
 
 
 def multi_horizon(
@@ -35,7 +34,7 @@ def multi_horizon(
     length = valid.shape[1]
     for h in range(1, horizon + 1):
         current = predict(current[:, : length - h + 1], control[:, h - 1 :])
-        errors.append(_mean((current - target[:, h:]) ** 2, valid[:, h - 1 :].astype(jnp.float32)))
+        errors.append(mean_over((current - target[:, h:]) ** 2, valid[:, h - 1 :].astype(jnp.float32)))
     return errors
 
 
@@ -53,56 +52,58 @@ def level_diagnostics(z: jnp.ndarray, weight: jnp.ndarray, statistic, error, cop
 def jepa_loss(
     params: Params, key: jnp.ndarray, window: Window, system: System, weights, diagnostics: bool = False
 ) -> tuple[jnp.ndarray, Metrics]:
-    """Both levels at once (the upper one sees the lower through a stop-gradient):
+    """All levels at once (each sees the one below through a stop-gradient):
 
-        sum_l  sum_h MSE_h + lambda R(z^l) + omega inverse dynamics + detached Gaussian NLL + code reconstruction
-      + cross entropy of the primitive actions decoded from the macro-action's code.
+        sum_l  mean_h MSE_h + lambda R(z^l) + omega inverse dynamics + detached Gaussian NLL + code reconstruction
+      + sum_{l>1} cross entropy of the lower actions decoded from the macro-action's code.
 
     Args:
-      weights: `config.jepa`: horizon; anti_collapse, which names R (`anti_collapse.TERMS`), and its weight `regularise`; the
-        weights inverse, variance, code, macro. With "ema" the prediction's targets are encoded by params["jepa_slow"].
+      weights: `config.jepa`: horizon (of steps; above, `UPPER_HORIZON`); anti_collapse, which names R (`anti_collapse.TERMS`),
+        and its weight `regularise`; the weights inverse, variance, code, macro, and reach (of the reachability heads, where the
+        hierarchy has some; see `reachability.reach_loss`). With "ema" the prediction's targets are encoded
+        by params["jepa_slow"].
       diagnostics: also return `level_diagnostics` per level (evaluation only: it holds an eigendecomposition).
-    """
-    legs = find_legs(window, system.max_legs)
-    levels = encode_window(system, params, window, legs)
-    stop = jax.lax.stop_gradient
-    z1, z2, m = levels
-    targets = {"step": z1, "subgoal": z2}  # neither a slow copy nor a stop-gradient, unless asked for
-    if weights.anti_collapse == "ema":
-        slow = stop(encode_window(system, {**params, "jepa": params["jepa_slow"]}, window, legs))
-        targets = {"step": slow.z1, "subgoal": slow.z2}
-    regulariser = term_of(weights.anti_collapse)
-    action, step = window["action"], legs.step
-    apply = lambda *args, method: system.level(params, *args, method=method)  # noqa: E731
-    decoded_1, decoded_2 = apply(stop(z1), stop(z2), method="reconstruct")
-    seen_1 = jnp.concatenate([window["length"][:, None] >= 0, step], axis=1).astype(jnp.float32)
-    seen_2 = jnp.concatenate([window["length"][:, None] > 0, legs.valid], axis=1).astype(jnp.float32)
 
-    inverse_1 = apply(z1[:, :-1], z1[:, 1:], method="invert_1")
-    log_p = jnp.take_along_axis(jax.nn.log_softmax(inverse_1), action[..., None], -1, mode="clip")
-    inverse_2 = (apply(z2[:, :-1], z2[:, 1:], method="invert_2") - stop(m)) ** 2
-    per_level = {
-        "step": (z1, seen_1, step, lambda z, a: apply(z, a, method="predict_1"), action,
-                 _mean(-log_p, step.astype(jnp.float32)), decoded_1,
-                 apply(stop(z1[:, :-1]), action, method="log_variance_1")),
-        "subgoal": (z2, seen_2, legs.valid, lambda z, a: apply(z, a, method="predict_2"), m,
-                    _mean(inverse_2, legs.valid.astype(jnp.float32)), decoded_2,
-                    apply(stop(z2[:, :-1]), stop(m), method="log_variance_2")),
-    }
+    Returns: loss [] and metrics, named `<level>_<term>` by `JepaSizes.names`; of macro-actions see `macro_metrics`.
+    """
+    stop, sizes = jax.lax.stop_gradient, system.jepa.sizes
+    segments = find_segments(system, window)
+    levels = encode_window(system, params, window, segments)
+    targets = levels.z  # neither a slow copy nor a stop-gradient, unless asked for
+    if weights.anti_collapse == "ema":
+        targets = stop(encode_window(system, {**params, "jepa": params["jepa_slow"]}, window, segments)).z
+    regulariser = term_of(weights.anti_collapse)
+    action = window["action"]
+    controls = (action, *levels.macro)
+    real = (segments[0].step, *(one.valid for one in segments))
+    started = (window["length"] >= 0, *(window["length"] > 0 for _ in segments))  # whether the state before the first counts
+
     loss, metrics = 0.0, {}
-    for (name, level), k in zip(per_level.items(), jax.random.split(key), strict=True):
-        z, seen, valid, predict, control, inverse, decoded, log_variance = level
-        horizon = min(weights.horizon, valid.shape[1]) if name == "step" else min(2, valid.shape[1])
-        errors = multi_horizon(predict, z, control, valid, horizon, targets[name])
+    for level, (name, k) in enumerate(zip(sizes.names, jax.random.split(key, len(sizes.names)), strict=True), 1):
+        apply = lambda *args, method, level=level: system.level(params, *args, method=method, level=level)  # noqa: E731
+        predict = lambda z, a, apply=apply: apply(z, a, method="predict")  # noqa: E731
+        z, control, valid = levels.z[level - 1], controls[level - 1], real[level - 1]
+        seen = jnp.concatenate([started[level - 1][:, None], valid], axis=1).astype(jnp.float32)
+        weight = valid.astype(jnp.float32)
+        horizon = min(weights.horizon if level == 1 else UPPER_HORIZON, valid.shape[1])
+        errors = multi_horizon(predict, z, control, valid, horizon, targets[level - 1])
+        inverse = inverse_error(apply(z[:, :-1], z[:, 1:], method="invert"), stop(control), weight)
         residual = stop(predict(z[:, :-1], control) - z[:, 1:])
+        log_variance = apply(stop(z[:, :-1]), stop(control), method="log_variance")
         flat = z.reshape(-1, z.shape[-1])
         statistic = sigreg(k, flat, seen.reshape(-1))  # for the record, whatever the term
         term = statistic if regulariser is sigreg else regulariser(k, flat, seen.reshape(-1))
-        variance = gaussian_nll(residual, log_variance, valid.astype(jnp.float32))
-        code = _mean((decoded - stop(z)) ** 2, seen)
+        variance = gaussian_nll(residual, log_variance, weight)
+        decoded = apply(stop(z), method="reconstruct")
+        code = mean_over((decoded - stop(z)) ** 2, seen)
         loss += sum(errors) / horizon + weights.regularise * term + weights.inverse * inverse
         loss += weights.variance * variance + weights.code * code
-        copy = _mean((z[:, 1:] - z[:, :-1]) ** 2, valid.astype(jnp.float32))
+        if sizes.reach:
+            above = segments[level - 1] if level <= len(segments) else None
+            missed, found = reach_loss(system, params, jax.random.fold_in(key, level), z, decoded, valid, above, level)
+            loss += weights.reach * missed
+            metrics |= {f"{name}_{what}": value for what, value in found.items()}
+        copy = mean_over((z[:, 1:] - z[:, :-1]) ** 2, weight)
         metrics |= {f"{name}_pred": errors[0], f"{name}_copy": copy, f"{name}_sigreg": statistic,
                     f"{name}_regulariser": term, f"{name}_inverse": inverse, f"{name}_nll": variance, f"{name}_code": code,
                     # what the alarm watches (`training.alarm`): 1 is the value of a collapsed representation
@@ -110,29 +111,48 @@ def jepa_loss(
                     f"{name}_collapse": statistic / (SIGREG_COLLAPSE * jnp.maximum(seen.sum(), 1.0))}
         if diagnostics:
             found = level_diagnostics(flat, seen.reshape(-1), statistic, errors[0], copy)
-            far = _mean((z[:, horizon:] - z[:, :-horizon]) ** 2, valid[:, horizon - 1 :].astype(jnp.float32))
+            far = mean_over((z[:, horizon:] - z[:, :-horizon]) ** 2, valid[:, horizon - 1 :].astype(jnp.float32))
             ratio = residual**2 * jnp.exp(-jnp.clip(log_variance, *LOG_VARIANCE))
-            codes = {"step": ("code_1", system.jepa.sizes.step_levels), "subgoal": ("code_2", system.jepa.sizes.leg_levels)}
-            read, grid = codes[name]
-            used = jnp.zeros(num_codes(grid)).at[apply(z, method=read).reshape(-1)].max(seen.reshape(-1))
+            used = jnp.zeros(num_codes(sizes.code_grid(level)))
+            used = used.at[apply(z, method="code").reshape(-1)].max(seen.reshape(-1))
             found |= {"pred_over_copy_far": errors[-1] / jnp.maximum(far, 1e-9), "codes_used": used.mean(),
-                      "calibration": _mean(ratio, valid.astype(jnp.float32))}
+                      "calibration": mean_over(ratio, weight)}
             metrics |= {f"{name}_{key}": value for key, value in found.items()}
 
-    macro, right = macro_loss(system, params, m, action, legs)
-    loss += weights.macro * macro
+    for level, (one, macro) in enumerate(zip(segments, levels.macro, strict=True), 2):
+        nll, right = macro_loss(system, params, macro, action, one, level)
+        loss += weights.macro * nll
+        metrics |= macro_metrics(sizes.names[level - 1], level, nll, right)
+        action = to_code(stop(macro), sizes.levels[level - 2].action)
     chex.assert_shape(loss, ())
-    return loss, metrics | {"macro_nll": macro, "macro_exact": right}
+    return loss, metrics
 
 
-def macro_loss(system: System, params: Params, m, action, legs) -> tuple[jnp.ndarray, jnp.ndarray]:
-    """(cross entropy of each leg's primitive actions given its macro-action, share of legs decoded exactly)."""
-    size, ended = system.jepa.sizes.leg, system.jepa.sizes.num_actions
-    place = jax.nn.one_hot(legs.place, size)
-    held = jnp.einsum("bkw,bwp,bw->bkp", legs.member, place, action + 1.0)
+def inverse_error(said: jnp.ndarray, control: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
+    """Of what inverse dynamics says of actions [B, n, A]: cross entropy of primitive actions int32 [B, n]; squared error of
+    macro-actions [B, n, F]. weight [B, n]."""
+    if control.ndim == 2:
+        return mean_over(-jnp.take_along_axis(jax.nn.log_softmax(said), control[..., None], -1, mode="clip"), weight)
+    return mean_over((said - control) ** 2, weight)
+
+
+def macro_metrics(name: str, level: int, nll: jnp.ndarray, right: jnp.ndarray) -> Metrics:
+    """The names of `macro_loss`'s results: those of level 2 go without the level's."""
+    prefix = "" if level == 2 else f"{name}_"
+    return {f"{prefix}macro_nll": nll, f"{prefix}macro_exact": right}
+
+
+def macro_loss(system: System, params: Params, m, action, segments, level: int = 2) -> tuple[jnp.ndarray, jnp.ndarray]:
+    """(cross entropy of each segment's lower actions given its macro-action, share of segments decoded exactly).
+
+    m [B, K, F], action int32 [B, n] (codes of the level below), segments with members [B, K, n].
+    """
+    size, ended = system.jepa.sizes.levels[level - 2].longest, system.jepa.sizes.action_codes(level - 1)
+    place = jax.nn.one_hot(segments.place, size)
+    held = jnp.einsum("bkw,bwp,bw->bkp", segments.member, place, action + 1.0)
     target = jnp.where(held > 0, held - 1, ended).astype(jnp.int32)
-    logits = system.level(params, m, method="decode_macro")
+    logits = system.level(params, m, method="decode_macro", level=level)
     log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), target[..., None], -1, mode="clip")[..., 0].sum(-1)
-    count = jnp.maximum(legs.valid.sum(), 1)
+    count = jnp.maximum(segments.valid.sum(), 1)
     exact = (jnp.argmax(logits, -1) == target).all(-1)
-    return -jnp.sum(log_p * legs.valid) / count, jnp.sum(exact & legs.valid) / count
+    return -jnp.sum(log_p * segments.valid) / count, jnp.sum(exact & segments.valid) / count

@@ -5,11 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from hjepa_gfn.errors import UserError
 from hjepa_gfn.models import fsq
 from hjepa_gfn.models.agent_network import AgentNetwork, NetworkSizes
 from hjepa_gfn.models.belief import Belief
 from hjepa_gfn.models.indicators import Watchdog
-from hjepa_gfn.models.jepa import Jepa, JepaSizes
+from hjepa_gfn.models.jepa import Jepa, JepaSizes, LevelSizes
 from hjepa_gfn.models.layers import Compute
 from hjepa_gfn.plans import PlanSpec
 
@@ -34,14 +35,21 @@ class System:
     max_legs: int   # legs of an observed plan
     max_steps: int  # steps of its first leg that are spelled out
     belief: Belief | None = None
+    upper: tuple[int, ...] = ()  # at most so many segments of an observed plan at the scales above legs, from the coarsest
+    level_link: bool = False     # whether the energy links expanded edges to their sub-plans (`grounding.level_link`)
 
     def net(self, params: Params, *args, method: str) -> Any:
         """Applies a method of the agent's network to grouped parameters."""
         return self.network.apply({"params": merge_groups(params)}, *args, method=method)
 
-    def level(self, params: Params, *args, method: str) -> Any:
-        """Applies a method of the JEPA hierarchy."""
-        return self.jepa.apply({"params": params["jepa"]}, *args, method=method)
+    def level(self, params: Params, *args, method: str, **static: int) -> Any:
+        """Applies a method of the JEPA hierarchy; `level=` says at which level (1, 2, ...) where it has several."""
+        return self.jepa.apply({"params": params["jepa"]}, *args, method=method, **static)
+
+    @property
+    def spans(self) -> tuple[int, ...]:
+        """Of an observed plan, the most units at each scale, from the coarsest."""
+        return (*self.upper, self.max_legs, self.max_steps)
 
     @property
     def watchdog(self) -> Watchdog:
@@ -85,26 +93,54 @@ def sampler_view(params: Params) -> Params:
     return jax.lax.stop_gradient({**params, **params.get("sampler", {})})
 
 
+def level_sizes(model: Any) -> tuple[LevelSizes, ...]:
+    """The entries of `model.levels`, one a level above the first: the fields of `LevelSizes`, and `most` (segments of a plan;
+    `model.max_legs` unless given, and at the first of them always).
+
+    Raises:
+      UserError: there is none, one has an unknown field, two have one name, or segments are cut by anything but legs (the
+        first entry), clauses or a number of units.
+    """
+    grids, known = ("code", "action"), {"most", *(field.name for field in dataclasses.fields(LevelSizes))}
+    if unknown := {k for entry in model.levels for k in entry} - known:
+        raise UserError(f"model.levels: no field {min(unknown)!r}; there are {', '.join(sorted(known))}")
+    levels = tuple(LevelSizes(**{k: tuple(v) if k in grids else v for k, v in entry.items() if k != "most"})
+                   for entry in model.levels)
+    names = [level.name for level in levels]
+    if not levels or len({"step", *names}) < 1 + len(names):
+        raise UserError(f"model.levels: needs one entry or more, with names of their own besides 'step': {names}")
+    for n, level in enumerate(levels):
+        by = level.segments
+        if not (by == "clauses" or (by == "legs" and n == 0) or (isinstance(by, int) and by > 0)):
+            raise UserError(f"model.levels: level {level.name!r} has segments={by!r}: must be 'legs' (the first entry only), "
+                            "'clauses' or a number of units")
+    return levels
+
+
 def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int) -> System:
     """Builds the modules from the `model` section of a config; without a belief where `model.belief.size` is 0 or missing."""
     jepa = JepaSizes(
-        state=model.state, hidden=model.hidden, num_actions=num_actions, leg=model.leg,
-        step_levels=tuple(model.step_levels), leg_levels=tuple(model.leg_levels), macro_levels=tuple(model.macro_levels))
-    # The fullest observed plan has max_legs + max_steps - 1 states (s_0 included) and 2 max_legs + 2 max_steps - 1 edits. One
-    # slot and one edit are spare: a plan at capacity can only STOP, and a full buffer can only be left through REMOVE.
-    capacity, max_edits = model.max_legs + model.max_steps, 2 * (model.max_legs + model.max_steps)
+        state=model.state, hidden=model.hidden, num_actions=num_actions,
+        step_levels=tuple(model.step_levels), levels=level_sizes(model), reach=getattr(model, "reach", 0))
+    upper = tuple(entry.get("most", model.max_legs) for entry in model.levels[:0:-1])
+    # The fullest observed plan of S scales with n units in all has n - S + 1 states (s_0 included) and 2 n - 1 edits. A slot
+    # and an edit are spare: a plan at capacity can only STOP, and a full buffer can only be left through REMOVE.
+    units = sum(upper) + model.max_legs + model.max_steps
+    coarsest_first = range(len(jepa.levels) + 1, 0, -1)
     spec = PlanSpec(
-        state_codes=(fsq.num_codes(jepa.leg_levels), fsq.num_codes(jepa.step_levels)),
-        action_codes=(fsq.num_codes(jepa.macro_levels), num_actions), capacity=capacity, max_edits=max_edits)
+        state_codes=tuple(fsq.num_codes(jepa.code_grid(level)) for level in coarsest_first),
+        action_codes=tuple(jepa.action_codes(level) for level in coarsest_first), capacity=units, max_edits=2 * units)
+    link = bool(getattr(model, "level_link", False))
+    more = spec.num_scales * (jepa.reach > 0) + (spec.num_scales - 1) * link
     sizes = NetworkSizes(
         width=model.width, heads=model.heads, mlp=model.mlp, layers=model.layers, context_layers=model.context_layers,
-        queries=model.queries, text_vocab=text_vocab, text_length=text_length, num_actions=num_actions,
+        queries=model.queries, text_vocab=text_vocab, text_length=text_length, num_actions=num_actions, more_ground=more,
         compute=Compute(**getattr(model, "compute", {})))
     sizes_of_belief = getattr(model, "belief", None)
     belief = None
     if sizes_of_belief and sizes_of_belief["size"]:
         belief = Belief(percept=model.state, num_actions=num_actions, **sizes_of_belief)
-    return System(spec, AgentNetwork(spec, sizes), Jepa(jepa), model.max_legs, model.max_steps, belief)
+    return System(spec, AgentNetwork(spec, sizes), Jepa(jepa), model.max_legs, model.max_steps, belief, upper, link)
 
 
 def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params:
@@ -133,5 +169,6 @@ def init_indicators(system: System, key: jnp.ndarray) -> Params:
     """Boxed parameters of the group `indicators`, which older checkpoints lack."""
     sizes, jepa = system.network.sizes, system.jepa.sizes
     blank = lambda size: jnp.zeros((1, size))  # noqa: E731
-    return system.watchdog.init(key, blank(2 * jepa.state + sizes.queries * sizes.width), blank(len(jepa.macro_levels)),
+    return system.watchdog.init(key, blank((1 + len(jepa.levels)) * jepa.state + sizes.queries * sizes.width),
+                                blank(len(jepa.levels[-1].action)),
                                 blank(jepa.state), blank(system.spec.num_scales))["params"]

@@ -18,6 +18,7 @@ from hjepa_gfn.gflownet.gate import Gate, gate_value, hold, init_gate, threshold
 from hjepa_gfn.objectives import em, ranking
 from hjepa_gfn.objectives.anti_collapse import term_of
 from hjepa_gfn.objectives.belief import belief_loss
+from hjepa_gfn.objectives.between import between_loss
 from hjepa_gfn.objectives.cases import make_case, make_told_case
 from hjepa_gfn.objectives.indicators import indicators_loss
 from hjepa_gfn.objectives.jepa import jepa_loss
@@ -133,6 +134,9 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
     from hjepa_gfn.objectives import episodes  # see `check_rows`
 
     check_rows(config)
+    if (config.jepa.get("reach", 0.0) > 0) != (system.jepa.sizes.reach > 0):
+        raise UserError(f"jepa.reach={config.jepa.get('reach', 0.0)} and model.reach={system.jepa.sizes.reach}: reachability "
+                        "heads need both a width and a weight above 0, or neither")
     term_of(config.jepa.anti_collapse)  # a wrong name is found out before anything is traced
     tx = make_optimizer(config.optimizer)
     options, rows = config.em, config.em.rows
@@ -200,6 +204,11 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
             mixed = in_groups(partial(episodes.with_walks, config=config), jax.random.split(k_walk, config.groups), some)
             window = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), mixed)
         return jepa_loss(params, key, window, system, config.jepa)
+
+    def between(params, key, batch):
+        del key
+        loss, metrics = between_loss(params, batch["random"], system)
+        return config.jepa.between * loss, metrics
 
     def believe(params, key, batch):
         k_walk, key = jax.random.split(key)
@@ -290,6 +299,8 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
         "contrast": train_step("contrast", ("encoder", "model"), contrast),
         "indicators": train_step("indicators", ("indicators",), indicators),
     }
+    if config.jepa.get("between", 0.0) > 0:
+        steps["between"] = train_step("between", ("jepa",), between)
     if system.belief:
         steps["belief"] = train_step("belief", ("belief",), believe)
     return steps
@@ -303,7 +314,7 @@ def schedule(config: Any, step: int) -> tuple[str, ...]:
     """
     s = config.schedule
     if step < s.jepa_steps:
-        return ("jepa", "habit")
+        return ("jepa", "between", "habit") if config.jepa.get("between", 0.0) > 0 else ("jepa", "habit")
     step -= s.jepa_steps
     due = lambda *names: tuple(name for name in names if s.every[name] and step % s.every[name] == 0)  # noqa: E731
     if step < s.ground_steps:

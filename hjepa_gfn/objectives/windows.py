@@ -1,151 +1,157 @@
-"""A window of an executed episode, seen by the JEPA hierarchy: states, legs, macro-actions, codes, and its observed plan."""
+"""A window of an executed episode, seen by the JEPA hierarchy: states, macro-actions, codes, and its observed plan."""
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from hjepa_gfn.models import fsq
+from hjepa_gfn.objectives.segments import Segments, Window, find_legs, find_segments, group
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.plans import Plan, tree_edits
 
-Window = dict[str, jnp.ndarray]  # view [B,W+1,7,7,3], direction [B,W+1], action [B,W], segment [B,W], length [B]
-
-
-class Legs(NamedTuple):
-    """Where the legs of a window lie."""
-
-    step: jnp.ndarray    # bool [B, W]      real steps
-    place: jnp.ndarray   # int32 [B, W]     place of a step in its leg
-    member: jnp.ndarray  # float32 [B, K, W] 1 where step w belongs to leg k
-    valid: jnp.ndarray   # bool [B, K]
+__all__ = ["Levels", "Segments", "Window", "climb", "encode_macros", "encode_start", "encode_window", "find_legs",
+           "find_segments", "group", "imagined_plan", "lift", "observed_plan", "plan_of_codes"]
 
 
 class Levels(NamedTuple):
-    """The latents of a window at both levels."""
+    """The latents of a window at every level."""
 
-    z1: jnp.ndarray      # [B, W+1, Z]
-    z2: jnp.ndarray      # [B, K+1, Z]   index 0: the start state alone; k+1: after leg k
-    macro: jnp.ndarray   # [B, K, F]     on the FSQ grid
-
-
-def find_legs(window: Window, max_legs: int) -> Legs:
-    """Legs 0..max_legs-1 of a window; later legs are dropped."""
-    action, segment = window["action"], window["segment"]
-    t = jnp.arange(action.shape[1])
-    step = t < window["length"][:, None]
-    begins = jnp.concatenate([jnp.ones_like(step[:, :1]), segment[:, 1:] != segment[:, :-1]], axis=1)
-    start = jax.lax.associative_scan(jnp.maximum, jnp.where(begins, t, 0), axis=1)
-    member = (segment[:, None] == jnp.arange(max_legs)[:, None]) & step[:, None]
-    return Legs(step, (t - start).astype(jnp.int32), member.astype(jnp.float32), member.any(-1))
+    z: tuple[jnp.ndarray, ...]      # [B, W+1, Z], then [B, K+1, Z] each: index 0: the start state alone; k+1: after segment k
+    macro: tuple[jnp.ndarray, ...]  # [B, K, F] on the FSQ grid, of every level from the second
 
 
-def encode_window(system: System, params: Params, window: Window, legs: Legs) -> Levels:
-    """Encodes a window; the input of level 2 is stop-gradiented (each level learns from its own loss)."""
-    z1 = system.level(params, window["view"], window["direction"], method="encode")
-    below = jax.lax.stop_gradient(z1)
-    start = system.level(params, below[:, :1], jnp.ones(z1.shape[:1] + (1,)), method="encode_segment")
-    after = system.level(params, below[:, None, 1:], legs.member, method="encode_segment")
-    macro = encode_macros(system, params, window["action"], legs)
-    return Levels(z1, jnp.concatenate([start[:, None], after], axis=1), macro)
+def encode_window(system: System, params: Params, window: Window, segments: tuple[Segments, ...]) -> Levels:
+    """Encodes a window at all levels; see `climb`."""
+    z = system.level(params, window["view"], window["direction"], method="encode")
+    return climb(system, params, z, window["action"], segments)
 
 
-def encode_macros(system: System, params: Params, action: jnp.ndarray, legs: Legs) -> jnp.ndarray:
-    """Macro-actions [B, K, F] of the legs of action int32 [B, W]."""
-    legwise = lambda x: jnp.broadcast_to(x[:, None], legs.member.shape)  # noqa: E731
-    return system.level(params, legwise(action), legwise(legs.place), legs.member, method="macro")
+def climb(
+    system: System, params: Params, z: jnp.ndarray, action: jnp.ndarray, segments: tuple[Segments, ...]
+) -> Levels:
+    """All levels of step states z [B, W+1, Z] and actions int32 [B, W]; the input of every level is stop-gradiented (each
+    level learns from its own loss)."""
+    states, macros = [z], []
+    for level, one in enumerate(segments, 2):
+        states.append(encode_level(system, params, jax.lax.stop_gradient(states[-1]), one, level))
+        macros.append(encode_macros(system, params, action, one, level))
+        action = fsq.to_code(jax.lax.stop_gradient(macros[-1]), system.jepa.sizes.levels[level - 2].action)
+    return Levels(tuple(states), tuple(macros))
 
 
-def encode_start(system: System, params: Params, percept: dict[str, jnp.ndarray]) -> tuple[jnp.ndarray, jnp.ndarray]:
-    """(z1_0, z2_0), both [B, Z], of percepts {view [B,7,7,3], direction [B]}: what the agent has at the moment of planning."""
-    z1 = system.level(params, percept["view"], percept["direction"], method="encode")
-    z2 = system.level(params, z1[:, None], jnp.ones((z1.shape[0], 1)), method="encode_segment")
-    return z1, z2
+def encode_level(system: System, params: Params, below: jnp.ndarray, segments: Segments, level: int) -> jnp.ndarray:
+    """z^l [B, K+1, Z] of the states z^{l-1} [B, n+1, Z]: of the first alone, then of each segment."""
+    first = jnp.ones(below.shape[:1] + (1,))
+    start = system.level(params, below[:, :1], first, method="encode_segment", level=level)
+    after = system.level(params, below[:, None, 1:], segments.member, method="encode_segment", level=level)
+    return jnp.concatenate([start[:, None], after], axis=1)
+
+
+def encode_macros(system: System, params: Params, action: jnp.ndarray, segments: Segments, level: int = 2) -> jnp.ndarray:
+    """Macro-actions [B, K, F] of the segments of action int32 [B, n] (codes of the level below)."""
+    each = lambda x: jnp.broadcast_to(x[:, None], segments.member.shape)  # noqa: E731
+    return system.level(params, each(action), each(segments.place), segments.member, method="macro", level=level)
+
+
+def encode_start(system: System, params: Params, percept: dict[str, jnp.ndarray]) -> tuple[jnp.ndarray, ...]:
+    """(z^1_0, z^2_0, ...), each [B, Z], of percepts {view [B,7,7,3], direction [B]}: what the agent has when it plans."""
+    return lift(system, params, system.level(params, percept["view"], percept["direction"], method="encode"))
+
+
+def lift(system: System, params: Params, z: jnp.ndarray) -> tuple[jnp.ndarray, ...]:
+    """(z^1, z^2, ...), each [B, Z]: a step state z [B, Z] seen by every level, as a segment of its own."""
+    states = [z]
+    for level in range(2, system.spec.num_scales + 1):
+        below = states[-1]
+        states.append(system.level(params, below[:, None], jnp.ones((below.shape[0], 1)), method="encode_segment", level=level))
+    return tuple(states)
 
 
 def observed_plan(system: System, params: Params, window: Window) -> tuple[Plan, jnp.ndarray]:
-    """The plan that an executed window realises: its legs at scale 0, and the steps of the first leg at scale 1.
-
-    Legs past `max_legs` and steps past `max_steps` are left to a last, empty edge: the plan is vaguer there, not wrong.
-    Buffer layout: slot 0 is s_0; slots 1..L-1 hold the states after legs 0..L-2; the next slots those inside leg 0. What is
-    left of the buffer stays free, so that no observed plan is at capacity.
+    """The plan that an executed window realises; see `plan_of_codes`.
 
     Returns: plans [B] and known bool [B] (False where the sample has no trajectory).
     """
-    legs = find_legs(window, system.max_legs + 1)
-    levels = jax.lax.stop_gradient(encode_window(system, params, window, legs))
-    code_1 = system.level(params, levels.z1, method="code_1")
-    code_2 = system.level(params, levels.z2, method="code_2")
-    macro = fsq.to_code(levels.macro, system.jepa.sizes.macro_levels)
-    return plan_of_codes(system, window, legs, code_1, code_2, macro), window["length"] > 0
+    segments = find_segments(system, window, extra=1)
+    levels = jax.lax.stop_gradient(encode_window(system, params, window, segments))
+    return coded_plan(system, params, levels, window["action"], segments), window["length"] > 0
 
 
 def imagined_plan(
     system: System, params: Params, percept: dict[str, jnp.ndarray], action: jnp.ndarray, segment: jnp.ndarray,
-    length: jnp.ndarray,
+    length: jnp.ndarray, clause: jnp.ndarray | None = None,
 ) -> tuple[Plan, jnp.ndarray]:
     """The plan that a text states, as the agent's own world model imagines it: latents rolled out by the JEPA's predictor.
 
-    This is how drafts, which nobody executed, get a plan with states. percept {view [B,7,7,3], direction [B]}; action and
-    segment int32 [B, W], length int32 [B], parsed from the text. Returns plans [B] and known bool [B].
+    This is how drafts, which nobody executed, get a plan with states. percept {view [B,7,7,3], direction [B]}; action, segment
+    and clause int32 [B, W], length int32 [B], parsed from the text. Returns plans [B] and known bool [B].
     """
-    stated = {"action": action, "segment": segment, "length": length}
-    legs = find_legs(stated, system.max_legs + 1)
-    z1_0, z2_0 = encode_start(system, params, percept)
+    stated = {"action": action, "segment": segment, "length": length, "clause": clause}
+    segments = find_segments(system, stated, extra=1)
+    start = system.level(params, percept["view"], percept["direction"], method="encode")
 
     def step(z, a):
-        z = system.level(params, z, a, method="predict_1")
+        z = system.level(params, z, a, method="predict", level=1)
         return z, z
 
-    _, later = jax.lax.scan(step, z1_0, action.T)
-    later = jnp.moveaxis(later, 0, 1)
-    z1 = jnp.concatenate([z1_0[:, None], later], axis=1)
-    z2 = system.level(params, later[:, None], legs.member, method="encode_segment")
-    macro = fsq.to_code(encode_macros(system, params, action, legs), system.jepa.sizes.macro_levels)
-    code_1 = system.level(params, z1, method="code_1")
-    code_2 = system.level(params, jnp.concatenate([z2_0[:, None], z2], axis=1), method="code_2")
-    return jax.lax.stop_gradient((plan_of_codes(system, stated, legs, code_1, code_2, macro), length > 0))
+    _, later = jax.lax.scan(step, start, action.T)
+    z = jnp.concatenate([start[:, None], jnp.moveaxis(later, 0, 1)], axis=1)
+    levels = climb(system, params, z, action, segments)
+    return jax.lax.stop_gradient((coded_plan(system, params, levels, action, segments), length > 0))
 
 
-def plan_of_codes(system: System, window: Window, legs: Legs, code_1, code_2, macro) -> Plan:
-    """Lays out the codes of a window as a plan. code_1 [B, W+1], code_2 [B, K+1], macro [B, K], K = max_legs + 1."""
-    spec, max_legs, max_steps = system.spec, system.max_legs, system.max_steps
-    batch = code_1.shape[0]
-    first_leg = legs.member[:, 0].sum(-1).astype(jnp.int32)        # steps in leg 0
-    num_legs = legs.valid.sum(-1).astype(jnp.int32)
-    some = first_leg > 0
-    inner_steps = jnp.clip(first_leg - 1, 0, max_steps - 1)        # states inside leg 0
-    inner_legs = jnp.clip(num_legs - 1, 0, max_legs - 1)           # states between legs
-    leg, step = jnp.arange(max_legs - 1), jnp.arange(max_steps - 1)
-    leg_valid, step_valid = leg < inner_legs[:, None], step < inner_steps[:, None]
+def coded_plan(system: System, params: Params, levels: Levels, action: jnp.ndarray, segments: tuple[Segments, ...]) -> Plan:
+    """`plan_of_codes` of latents."""
+    codes = tuple(system.level(params, z, method="code", level=level) for level, z in enumerate(levels.z, 1))
+    macros = [fsq.to_code(m, sizes.action) for m, sizes in zip(levels.macro, system.jepa.sizes.levels, strict=True)]
+    return plan_of_codes(system, segments, codes, (action, *macros))
+
+
+def plan_of_codes(
+    system: System, segments: tuple[Segments, ...], codes: tuple[jnp.ndarray, ...], actions: tuple[jnp.ndarray, ...]
+) -> Plan:
+    """Lays out the codes of a window as a plan: all segments of the top level at scale 0, those in the first of them at scale
+    1, and so on, down to the steps of the first leg.
+
+    Units past a scale's span (`system.spans`) are left to its last, empty edge: the plan is vaguer there, not wrong. Buffer
+    layout: slot 0 is s_0; then for each scale, from the coarsest, the states after its units but the last. What is left of the
+    buffer stays free, so that no observed plan is at capacity.
+
+    Args:
+      segments: `find_segments(..., extra=1)`.
+      codes, actions: by level from the first: state codes int32 [B, n+1] and action codes int32 [B, n] of its n units.
+    """
+    spans, scales = system.spans, system.spec.num_scales
+    batch = codes[0].shape[0]
+    # units of each scale within the first unit of the scale above: all of them at the top
+    counts = [segments[-1].valid.sum(-1)] + [one.member[:, 0].sum(-1) for one in reversed(segments)]
+    counts = [count.astype(jnp.int32) for count in counts]
+    inner = [jnp.clip(count - 1, 0, span - 1) for count, span in zip(counts, spans, strict=True)]
+    blank = [jnp.zeros((batch, span - 1), jnp.int32) for span in spans]
     zero = jnp.zeros((batch, 1), jnp.int32)
-    wide = lambda x, y: jnp.broadcast_to(x, y.shape)  # noqa: E731
-    code = jnp.concatenate([zero, code_2[:, 1:max_legs], code_1[:, 1:max_steps]], axis=1)
-    valid = jnp.concatenate([jnp.ones((batch, 1), bool), leg_valid, step_valid], axis=1)
-    tag = jnp.concatenate([zero, wide(0 * leg, leg_valid), wide(1 + 0 * step, step_valid)], axis=1)
-    # reading order: s_0, the states inside leg 0, then the later legs' states
-    position = jnp.concatenate([zero, inner_steps[:, None] + 1 + leg, wide(1 + step, step_valid)], axis=1)
-    # scale 0: the edge after the k-th leg state is leg k; empty where it stands for more than one leg
-    true_leg = (jnp.arange(max_legs) < jnp.minimum(num_legs, max_legs)[:, None])
-    true_leg &= ~((jnp.arange(max_legs) == max_legs - 1) & (num_legs > max_legs)[:, None])
-    macro_held = jnp.where(true_leg, macro[:, :max_legs] + 1, 0)
-    # scale 1: step i leaves s_0 (i = 0) or the i-th inner state; empty where it stands for more than one step
-    i = jnp.arange(max_steps)
-    true_step = (i < first_leg[:, None]) & ~((i == max_steps - 1) & (first_leg > max_steps)[:, None])
-    step_held = jnp.where(true_step, window["action"][:, :max_steps] + 1, 0)
-    none_0 = jnp.zeros((batch, max_steps - 1), jnp.int32)
-    none_1 = jnp.zeros((batch, max_legs - 1), jnp.int32)
-    action = jnp.stack([
-        jnp.concatenate([macro_held, none_0], axis=1),
-        jnp.concatenate([step_held[:, :1], none_1, step_held[:, 1:]], axis=1),
-    ], axis=-1)
-    action = jnp.where(valid[..., None], action, 0)
-    expanded = jnp.zeros(action.shape, bool).at[:, 0, 0].set(some)
-    free = ~valid
-    plan = Plan(
-        code=jnp.where(free, 0, code).astype(jnp.int32), tag=jnp.where(free, 0, tag).astype(jnp.int32),
-        position=jnp.where(free, 0, position).astype(jnp.int32), valid=valid, action=action.astype(jnp.int32),
-        expanded=expanded, num_edits=jnp.zeros((batch,), jnp.int32))
-    spare = spec.capacity - valid.shape[1]
+    code, tag, position, valid, held = [zero], [zero], [zero], [zero == 0], []
+    for scale, (count, span) in enumerate(zip(counts, spans, strict=True)):
+        states, acted = codes[scales - 1 - scale], actions[scales - 1 - scale]
+        i = jnp.arange(span)
+        code.append(states[:, 1:span])
+        tag.append(blank[scale] + scale)
+        # the states inside the first unit are read before the state after it
+        position.append(sum(inner[scale + 1 :], zero[:, 0])[:, None] + 1 + i[:-1])
+        valid.append(i[:-1] < inner[scale][:, None])
+        # the edge before the i-th state is unit i; empty where it stands for more than one unit
+        true = (i < count[:, None]) & ~((i == span - 1) & (count > span)[:, None])
+        edge = jnp.where(true, acted[:, :span] + 1, 0)
+        held.append(jnp.concatenate([edge[:, :1], *blank[:scale], edge[:, 1:], *blank[scale + 1 :]], axis=1))
+    join = lambda parts: jnp.concatenate(parts, axis=1)  # noqa: E731
+    valid = join(valid)
+    action = jnp.where(valid[..., None], jnp.stack(held, -1), 0)
+    expanded = jnp.zeros(action.shape, bool)
+    for scale in range(scales - 1):
+        expanded = expanded.at[:, 0, scale].set(counts[scale + 1] > 0)
+    clean = lambda parts: jnp.where(valid, join(parts), 0).astype(jnp.int32)  # noqa: E731
+    plan = Plan(code=clean(code), tag=clean(tag), position=clean(position), valid=valid, action=action.astype(jnp.int32),
+                expanded=expanded, num_edits=jnp.zeros((batch,), jnp.int32))
+    spare = system.spec.capacity - valid.shape[1]
     assert spare > 0, "a plan that fills its buffer can only be left through REMOVE: the layout above needs a slot to spare"
     widen = lambda x: jnp.pad(x, [(0, 0), (0, spare)] + [(0, 0)] * (x.ndim - 2))  # noqa: E731
     plan = Plan(*map(widen, plan[:-1]), plan.num_edits)

@@ -62,5 +62,8 @@ def system_of(config: Any, tokenizer: Tokenizer) -> System:
 def codebooks(system: System) -> dict[str, np.ndarray]:
     """The grid point of every code, by kind: what a plan's integers stand for (their decoders are parameters)."""
     sizes = system.jepa.sizes
-    kinds = {"step_state": sizes.step_levels, "subgoal_state": sizes.leg_levels, "macro_action": sizes.macro_levels}
-    return {name: np.asarray(fsq.from_code(jnp.arange(fsq.num_codes(levels)), levels)) for name, levels in kinds.items()}
+    kinds = {"step_state": sizes.step_levels}
+    for n, level in enumerate(sizes.levels):
+        # the first level's macro-actions go without its name, as they always did
+        kinds |= {f"{level.name}_state": level.code, f"{level.name}_macro_action" if n else "macro_action": level.action}
+    return {name: np.asarray(fsq.from_code(jnp.arange(fsq.num_codes(grid)), grid)) for name, grid in kinds.items()}

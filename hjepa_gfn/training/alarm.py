@@ -6,8 +6,6 @@ too where they are spread but far from normal.
 from collections.abc import Mapping
 from typing import Any
 
-LEVELS = ("step", "subgoal")
-
 
 def collapse(step: int, means: Mapping[str, float], bars: Any) -> str | None:
     """What is wrong, in words; None where nothing is.
@@ -19,9 +17,10 @@ def collapse(step: int, means: Mapping[str, float], bars: Any) -> str | None:
     """
     if step < bars.after:
         return None
-    for level in LEVELS:
-        std, share = means.get(f"jepa/{level}_std"), means.get(f"jepa/{level}_collapse")
-        if std is not None and share is not None and std < bars.std and share > bars.sigreg:
+    for name, std in means.items():
+        level = name.removeprefix("jepa/").removesuffix("_std")
+        share = means.get(f"jepa/{level}_collapse") if name == f"jepa/{level}_std" else None
+        if share is not None and std < bars.std and share > bars.sigreg:
             return (f"the JEPA's level {level!r} has collapsed: std {std:.3g} (bar alarm.std={bars.std:g}), SIGReg at "
                     f"{share:.2f} of its value at collapse (bar alarm.sigreg={bars.sigreg:g})")
     return None

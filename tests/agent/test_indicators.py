@@ -64,8 +64,8 @@ def test_prediction_error_is_the_standardised_square():
     before, after = ({name: x[rows] for name, x in seen.items()} for rows in (slice(0, 2), slice(2, 4)))
     action = jnp.array([0, 2])
     z, target = (SYSTEM.level(params, p["view"], p["direction"], method="encode") for p in (before, after))
-    residual = np.asarray(SYSTEM.level(params, z, action, method="predict_1") - target, np.float64)
-    variance = np.exp(np.clip(np.asarray(SYSTEM.level(params, z, action, method="log_variance_1"), np.float64), -8, 4))
+    residual = np.asarray(SYSTEM.level(params, z, action, method="predict", level=1) - target, np.float64)
+    variance = np.exp(np.clip(np.asarray(SYSTEM.level(params, z, action, method="log_variance", level=1), np.float64), -8, 4))
     found = prediction_error(SYSTEM, params, before, action, after)
     np.testing.assert_allclose(found, (residual**2 / variance).mean(-1), rtol=1e-4)
 

@@ -19,8 +19,8 @@ from hjepa_gfn.worlds.protocol import Observation
 @pytest.fixture(scope="module")
 def agent():
     model = ConfigDict(dict(
-        state=4, hidden=8, leg=4, step_levels=(5, 5), leg_levels=(3, 3), macro_levels=(3, 3), width=8, heads=2, mlp=8, layers=1,
-        context_layers=1, queries=1, max_legs=3, max_steps=3))
+        state=4, hidden=8, step_levels=(5, 5), levels=[dict(code=(3, 3), action=(3, 3), longest=4)], width=8, heads=2, mlp=8,
+        layers=1, context_layers=1, queries=1, max_legs=3, max_steps=3))
     system = make_system(model, 10, 6, 7)
     return system, unbox(init_params(system, jax.random.key(0), 3))
 
@@ -31,7 +31,8 @@ def plan_for(system, actions, segments):
     window = {"action": jnp.asarray([actions + [0] * (6 - length)]), "length": jnp.asarray([length]),
               "segment": jnp.asarray([segments + [segments[-1] if segments else 0] * (6 - length)])}
     legs = find_legs(window, system.max_legs + 1)
-    return plan_of_codes(system, window, legs, jnp.arange(9, 16)[None], jnp.arange(5)[None], jnp.arange(1, 5)[None])
+    return plan_of_codes(
+        system, (legs,), (jnp.arange(9, 16)[None], jnp.arange(5)[None]), (window["action"], jnp.arange(1, 5)[None]))
 
 
 def test_steps_of_the_first_leg_with_the_codes_expected_after_them(agent):
@@ -64,7 +65,7 @@ def test_a_plan_without_steps_is_decoded_from_its_macro_action(agent):
     bare = plan._replace(action=plan.action.at[..., 1].set(0), expanded=jnp.zeros_like(plan.expanded))
     leg = first_leg(system, params, bare)
     grid = fsq.from_code(jnp.asarray([1]), (3, 3))
-    decoded = np.asarray(system.level(params, grid, method="decode_macro")[0].argmax(-1))
+    decoded = np.asarray(system.level(params, grid, method="decode_macro", level=2)[0].argmax(-1))
     count = int(np.argmax(decoded == 7)) if (decoded == 7).any() else len(decoded)
     assert int(leg.count[0]) == count and bool(leg.decoded[0]) == (count > 0)
     assert leg.action[0, :count].tolist() == decoded[:count].tolist()

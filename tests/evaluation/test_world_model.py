@@ -32,7 +32,7 @@ def read():
 
 def test_steps_against_loops():
     window, found = read()
-    level = lambda *args, method: np.asarray(SYSTEM.level(tiny.params(), *args, method=method), np.float64)
+    level = lambda *args, **how: np.asarray(SYSTEM.level(tiny.params(), *args, **how), np.float64)
     z, action = found.z, window["action"]
     assert found.real.sum() == 5 + 7 + 2
     for b in range(3):
@@ -40,7 +40,7 @@ def test_steps_against_loops():
             if t >= window["length"][b]:
                 assert np.isnan(found.error[:, b, t]).all() and np.isnan(found.copy[:, b, t]).all()
     for b, t in ((0, 0), (0, 4), (1, 3), (2, 0)):
-        ahead = [level(z[b, t], np.int32(a), method="predict_1") for a in range(tiny.ACTIONS)]
+        ahead = [level(z[b, t], np.int32(a), method="predict", level=1) for a in range(tiny.ACTIONS)]
         gaps = [np.mean((x - z[b, t + 1]) ** 2) for x in ahead]
         own = action[b, t]
         assert found.rank[b, t] == 1 + sum(gap < gaps[own] for gap in gaps)
@@ -48,12 +48,12 @@ def test_steps_against_loops():
         np.testing.assert_allclose(found.residual2[b, t].mean(), gaps[own], rtol=1e-4)
         np.testing.assert_allclose(found.copy[0, b, t], np.mean((z[b, t] - z[b, t + 1]) ** 2), rtol=1e-4)
         if t + 2 <= window["length"][b]:
-            far = level(ahead[own].astype(np.float32), np.int32(action[b, t + 1]), method="predict_1")
+            far = level(ahead[own].astype(np.float32), np.int32(action[b, t + 1]), method="predict", level=1)
             np.testing.assert_allclose(found.error[1, b, t], np.mean((far - z[b, t + 2]) ** 2), rtol=1e-4)
             np.testing.assert_allclose(found.copy[1, b, t], np.mean((z[b, t] - z[b, t + 2]) ** 2), rtol=1e-4)
         else:
             assert np.isnan(found.error[1, b, t])
-        assert found.inverse[b, t] == level(z[b, t], z[b, t + 1], method="invert_1").argmax()
+        assert found.inverse[b, t] == level(z[b, t], z[b, t + 1], method="invert", level=1).argmax()
 
 
 def test_tables_count_real_steps_only():

@@ -20,7 +20,7 @@ def traced():
     config.groups, config.em.window = 2, 0
     config.model.belief.update(dict(size=128, hidden=256))
     config.belief.update(dict(rows=1, walks=2, steps=20))
-    config.data.worlds = 4
+    config.data.worlds, config.jepa.between = 4, 1.0
     system = make_system(config.model, config.data.vocab, config.data.text_length, 7)
     state = jax.eval_shape(lambda key: train_steps.init_state(system, config, key), jax.random.key(0))
     is_shape = lambda x: isinstance(x, tuple)
@@ -30,7 +30,8 @@ def traced():
     return config, train_steps.make_train_steps(system, config), unbox(state), batch
 
 
-@pytest.mark.parametrize("name", ["jepa", "habit", "ground", "e_step", "sleep", "m_step", "contrast", "indicators", "belief"])
+@pytest.mark.parametrize("name", ["jepa", "habit", "ground", "e_step", "sleep", "m_step", "contrast", "indicators", "belief",
+                                  "between"])
 def test_formulas_are_within_five_percent_of_the_program(name, traced):
     config, steps, state, batch = traced
     assert set(cost.step_flops(config)) == set(steps)

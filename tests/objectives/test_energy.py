@@ -66,6 +66,7 @@ def walked(tree, start, tables, macros, predict, scale=0):
 def test_residual_is_the_prediction_error_along_acted_edges():
     plans, ground, _, (z1, z2) = setting()
     jepa = jax.tree.map(lambda w: np.asarray(w, np.float64), tiny.params()["jepa"])
+    one, two = jepa["level_1"], jepa["level_2"]
     gelu = lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
     dense = lambda layer, x: x @ layer["kernel"] + layer["bias"]
 
@@ -74,13 +75,14 @@ def test_residual_is_the_prediction_error_along_acted_edges():
 
     def predict(scale, z, action):
         if scale == 1:
-            return z + mlp(jepa["predictor_1"], np.concatenate([z, jepa["action_embed"]["table"][action]]))
+            return z + mlp(one["dynamics"]["predictor"], np.concatenate([z, one["action_embed"]["table"][action]]))
         macro = np.array([action % 3 - 1.0, action // 3 - 1.0])  # two dimensions of three levels
-        return z + mlp(jepa["predictor_2"], np.concatenate([z, macro]))
+        return z + mlp(two["dynamics"]["predictor"], np.concatenate([z, macro]))
 
     grid_1 = [np.array([c % 3 - 1.0, c // 3 - 1.0]) for c in range(9)]
     grid_2 = [np.array([c - 1.0]) for c in range(3)]
-    tables = [[mlp(jepa["quantiser_2"]["up"], g) for g in grid_2], [mlp(jepa["quantiser_1"]["up"], g) for g in grid_1]]
+    up = lambda level, grid: [mlp(level["dynamics"]["quantiser"]["up"], g) for g in grid]
+    tables = [up(two, grid_2), up(one, grid_1)]
     names = canonical_keys(jax.tree.map(lambda x: x.reshape(B * T, *x.shape[2:]), plans))
     expected = np.zeros((2, B * T))
     for n, name in enumerate(names):
@@ -127,7 +129,7 @@ def test_ground_of_some_rows_shares_the_tables():
     np.testing.assert_array_equal(some.start[0], z2[np.array([2, 0])])
     np.testing.assert_array_equal(some.start[1], z1[np.array([2, 0])])
     assert [t.shape for t in some.tables] == [(3, 6), (9, 6)] and some.macro.shape == (9, 2)
-    jax.tree.map(np.testing.assert_array_equal, (some.tables, some.macro), (ground.tables, ground.macro))
+    jax.tree.map(np.testing.assert_array_equal, (some.tables, some.actions), (ground.tables, ground.actions))
 
 
 def test_text_log_prob_sums_the_words_after_the_first_and_no_padding():

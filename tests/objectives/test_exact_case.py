@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from hjepa_gfn.distributed import unbox
 from hjepa_gfn.gflownet.exact import normalise, terminal_log_probs, total_variation
 from hjepa_gfn.models.agent_network import AgentNetwork, NetworkSizes
-from hjepa_gfn.models.jepa import Jepa, JepaSizes
+from hjepa_gfn.models.jepa import Jepa, JepaSizes, LevelSizes
 from hjepa_gfn.objectives import em
 from hjepa_gfn.objectives.cases import Case, encode_context
 from hjepa_gfn.objectives.energy import energy_of, text_log_prob
@@ -29,7 +29,8 @@ CONTEXTS, REPEATS, STEPS, WORDS = 3, 16, 3000, 6
 
 
 def tiny_system() -> System:
-    jepa = JepaSizes(state=8, hidden=16, num_actions=2, leg=4, step_levels=(3,), leg_levels=(3,), macro_levels=(3,))
+    subgoals = LevelSizes(code=(3,), action=(3,), longest=4)
+    jepa = JepaSizes(state=8, hidden=16, num_actions=2, step_levels=(3,), levels=(subgoals,))
     sizes = NetworkSizes(width=32, heads=2, mlp=32, layers=1, context_layers=1, queries=2, text_vocab=8, text_length=WORDS,
                          num_actions=2)
     return System(SPEC, AgentNetwork(SPEC, sizes), Jepa(jepa), 2, 2)

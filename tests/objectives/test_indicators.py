@@ -97,9 +97,9 @@ def test_entropies_are_those_of_the_variance_heads_along_acted_edges():
         z = ground.start[d][b] if first else ground.tables[d][int(plans.code[b, t, n])]
         code = int(action[b, t, n, d]) - 1
         if d == 0:
-            log_v = SYSTEM.level(params, z, ground.macro[code], method="log_variance_2")
+            log_v = SYSTEM.level(params, z, ground.macro[code], method="log_variance", level=2)
         else:
-            log_v = SYSTEM.level(params, z, jnp.int32(code), method="log_variance_1")
+            log_v = SYSTEM.level(params, z, jnp.int32(code), method="log_variance", level=1)
         log_v = np.clip(np.asarray(log_v, np.float64), -8, 4)
         expected = np.mean(0.5 * np.log(2 * np.pi * np.e * np.exp(log_v)))
         assert float(edges.computed[b, t, n, d]) == pytest.approx(expected, rel=1e-4, abs=1e-5)
@@ -140,7 +140,7 @@ def test_percept_charge_is_the_difference_of_log_rewards_and_zero_where_nothing_
     @jax.jit
     def run(p):
         def log_reward(z1):
-            z2 = SYSTEM.level(p, z1[:, None], jnp.ones((ROWS, 1)), method="encode_segment")
+            z2 = SYSTEM.level(p, z1[:, None], jnp.ones((ROWS, 1)), method="encode_segment", level=2)
             context = SYSTEM.net(p, percept, z1, mission, method="context")
             one = jax.tree.map(lambda x: x[:, None], rest)
             return -energy_of(SYSTEM, p, one, context, make_ground(SYSTEM, p, z1, z2))[:, 0]

@@ -16,7 +16,7 @@ from hjepa_gfn.distributed.compiled_text import collectives
 from hjepa_gfn.distributed.mesh import AXES
 from hjepa_gfn.distributed.steps import shardings_of
 from hjepa_gfn.errors import UserError
-from hjepa_gfn.objectives import belief, em, indicators, jepa, ranking, train_steps
+from hjepa_gfn.objectives import belief, between, em, indicators, jepa, ranking, reachability, train_steps
 from hjepa_gfn.objectives.system import GROUPS, make_system, merge_groups, split_groups
 from hjepa_gfn.worlds import jitted
 
@@ -28,7 +28,7 @@ def tiny_config() -> ConfigDict:
     c.data.batch_size, c.data.window, c.data.text_length, c.data.mission_length = 16, 4, 8, 4
     c.groups = 8
     c.model.update(dict(state=8, hidden=16, width=16, heads=2, mlp=16, layers=1, context_layers=1, queries=2, max_legs=2,
-                        max_steps=2, leg=4, step_levels=(3, 3), leg_levels=(3, 3), macro_levels=(3, 3)))
+                        max_steps=2, step_levels=(3, 3), levels=[dict(code=(3, 3), action=(3, 3), longest=4)]))
     c.em.rows = ConfigDict(dict(habit=8, told=2, untold=2, ranked=2, posterior=2, prior=1, sleep=2, m_step=2, contrast=2,
                                 indicators=2))
     c.em.decisions = 2
@@ -153,12 +153,28 @@ def test_registry_schedule_and_config_name_the_same_steps(config, system):
     assert set(config.schedule.every) | {"jepa"} == set(NAMES)
 
 
+def test_the_step_between_levels_is_there_where_it_has_a_weight(config, system):
+    some = config.copy_and_resolve_references()
+    some.jepa.between = 0.5
+    steps = train_steps.make_train_steps(system, some)
+    assert set(steps) == {*NAMES, "between"}
+    assert train_steps.schedule(some, 0) == ("jepa", "between", "habit")
+    assert "between" not in train_steps.schedule(some, some.schedule.jepa_steps)
+    state, _ = start(system, some, make_mesh())
+    new, metrics = jax.jit(steps["between"])(state, make_batch(some))
+    assert float(metrics["loss"]) == pytest.approx(0.5 * float(metrics["subgoal_between"]), rel=1e-5)
+    assert changed(state.params, new.params) == changed(state.optimizer, new.optimizer) == {"jepa"}
+    level = {f"{n}/{name}" for n in ("level_1", "level_2") for name in changed(state.params["jepa"][n], new.params["jepa"][n])}
+    assert level == {"level_1/encoder"}
+
+
 def test_every_loss_is_part_of_a_registered_step():
     """Whatever the modules of losses define as one (`..._loss`, `..._step`) is called from the registry's module."""
     called = {node.attr if isinstance(node, ast.Attribute) else node.id for node in ast.walk(
         ast.parse(inspect.getsource(train_steps))) if isinstance(node, ast.Attribute | ast.Name)}
-    parts = {"macro_loss"}  # a term of jepa_loss
-    losses = {name for module in (em, ranking, jepa, indicators, belief) for name, fn in vars(module).items()
+    parts = {"macro_loss", "reach_loss"}  # terms of jepa_loss
+    losses = {name for module in (
+        em, ranking, jepa, indicators, belief, between, reachability) for name, fn in vars(module).items()
               if inspect.isfunction(fn) and fn.__module__ == module.__name__ and name.endswith(("_loss", "_step"))}
     assert {"e_step", "m_step", "sleep_loss", "jepa_loss", "contrast_loss", "belief_loss"} <= losses
     assert losses - parts <= called
@@ -186,6 +202,7 @@ def test_microbatches_add_up_to_the_whole_and_groups_do_not_depend_on_them(confi
     ({"groups": 3}, "data.batch_size=16 must be a multiple of microbatches x groups = 1 x 3"),
     ({"em.rows.sleep": 3}, "em.rows.sleep=3: a group has 2 rows"), ({"data.worlds": 0}, "jepa.exploring=1 needs worlds"),
     ({"belief.walks": 3}, "belief.walks=3: a group has 2 rows"), ({"model.belief.size": 0}, "every.belief needs a belief"),
+    ({"jepa.reach": 0.1}, "jepa.reach=0.1 and model.reach=0"),
     ({"belief.steps": 3}, "belief.steps=3 must hold a window"), ({"microbatches": 0}, "microbatches x groups = 0")])
 def test_batches_that_cannot_be_cut_are_refused(change, message, config, system):
     bad = config.copy_and_resolve_references()

@@ -27,7 +27,7 @@ from hjepa_gfn.plans.enumeration import canonical_keys  # noqa: E402
 # up to 3 legs and 4 steps of the first are spelled out; the window holds 7 steps
 LEGS = [[3, 2, 1], [1], [], [4, 2], [2, 2, 2, 1], [5, 1, 1], [7], [1] * 7, [4, 1, 2], [1, 3, 9], [6, 3]]
 SYSTEM, SPEC = tiny.system(), tiny.system().spec
-W, K, MODEL_LEG = tiny.WINDOW, 4, tiny.MODEL["leg"]
+W, K, MODEL_LEG = tiny.WINDOW, 4, tiny.MODEL["levels"][0]["longest"]
 
 
 def cut(legs):
@@ -61,7 +61,7 @@ def coded():
     legs = find_legs(window, K)
     rng = np.random.default_rng(0)
     codes = tuple(rng.integers(0, top, (len(LEGS), width)) for top, width in ((9, W + 1), (3, K + 1), (9, K)))
-    plan = jax.jit(lambda w, l, *c: plan_of_codes(SYSTEM, w, l, *c))(window, legs, *codes)
+    plan = jax.jit(lambda w, l, *c: plan_of_codes(SYSTEM, (l,), c[:2], (w["action"], c[2])))(window, legs, *codes)
     return window, legs, codes, plan
 
 
@@ -130,29 +130,34 @@ def sharp():
     @jax.jit
     def inputs(p):
         """Just before each quantiser."""
+        quantiser = lambda m, level: m.all_levels[level - 1].dynamics.quantiser
         call = lambda method: SYSTEM.jepa.apply({"params": p["jepa"]}, method=method)
         legs = find_legs(window, K)
-        levels = encode_window(SYSTEM, p, window, legs)
+        levels = encode_window(SYSTEM, p, window, (legs,))
         ids = window["action"][:, None] * MODEL_LEG + jnp.minimum(legs.place[:, None], MODEL_LEG - 1)
         within = legs.member[..., None]
-        bag = lambda m: jnp.sum(m.leg_actions(jnp.broadcast_to(ids, legs.member.shape)) * within, axis=2)
-        return (call(lambda m: m.quantiser_1.down(levels.z1)), call(lambda m: m.quantiser_2.down(levels.z2)),
-                call(lambda m: m.macro_in(bag(m))))
+        bag = lambda m: jnp.sum(m.all_levels[1].actions_below(jnp.broadcast_to(ids, legs.member.shape)) * within, axis=2)
+        return (call(lambda m: quantiser(m, 1).down(levels.z[0])), call(lambda m: quantiser(m, 2).down(levels.z[1])),
+                call(lambda m: m.all_levels[1].macro_in(bag(m))))
 
     def spread(mlp, u):
         mean, std = u.reshape(-1, u.shape[-1]).mean(0), u.reshape(-1, u.shape[-1]).std(0)
         return {**mlp, "out": {"kernel": mlp["out"]["kernel"] / std, "bias": (mlp["out"]["bias"] - mean) / std}}
 
     j, (step, leg, macro) = p["jepa"], inputs(p)
-    down = lambda name, u: {name: {**j[name], "down": spread(j[name]["down"], u)}}
-    return {**p, "jepa": {
-        **j, **down("quantiser_1", step), **down("quantiser_2", leg), "macro_in": spread(j["macro_in"], macro)}}
+
+    def down(level, u):
+        d = level["dynamics"]
+        return {**level, "dynamics": {**d, "quantiser": {**d["quantiser"], "down": spread(d["quantiser"]["down"], u)}}}
+
+    upper = {**down(j["level_2"], leg), "macro_in": spread(j["level_2"]["macro_in"], macro)}
+    return {**p, "jepa": {"level_1": down(j["level_1"], step), "level_2": upper}}
 
 
 @functools.cache
 def latents():
     window = tiny.window(LEGS, seed=3)
-    encode = lambda p, w: (encode_window(SYSTEM, p, w, find_legs(w, K)), observed_plan(SYSTEM, p, w))
+    encode = lambda p, w: (encode_window(SYSTEM, p, w, (find_legs(w, K),)), observed_plan(SYSTEM, p, w))
     return window, jax.jit(encode), *jax.jit(encode)(sharp(), window)
 
 
@@ -166,21 +171,21 @@ def dense(layer, x):
 
 def test_latents_of_a_window_leg_by_leg():
     window, _, levels, _ = latents()
-    p = jax.tree.map(lambda w: np.asarray(w, np.float64), sharp()["jepa"])
+    p = jax.tree.map(lambda w: np.asarray(w, np.float64), sharp()["jepa"]["level_2"])
     mlp = lambda name, x: dense(p[name]["out"], gelu(dense(p[name]["hidden_0"], x)))
     z1 = np.asarray(SYSTEM.level(sharp(), window["view"], window["direction"], method="encode"), np.float64)
-    np.testing.assert_allclose(levels.z1, z1, atol=1e-5)
+    np.testing.assert_allclose(levels.z[0], z1, atol=1e-5)
     for b, legs in enumerate(LEGS):
         within = gelu(dense(p["segment_in"], z1[b]))
-        np.testing.assert_allclose(levels.z2[b, 0], mlp("encoder_2", within[0]), atol=1e-5)
+        np.testing.assert_allclose(levels.z[1][b, 0], mlp("encoder", within[0]), atol=1e-5)
         begin = 0
         for k, size in enumerate(cut(legs)[:K]):
             np.testing.assert_allclose(
-                levels.z2[b, k + 1], mlp("encoder_2", within[begin + 1 : begin + size + 1].mean(0)), atol=1e-5)
+                levels.z[1][b, k + 1], mlp("encoder", within[begin + 1 : begin + size + 1].mean(0)), atol=1e-5)
             place = np.minimum(np.arange(size), MODEL_LEG - 1)
             ids = np.asarray(window["action"][b, begin : begin + size]) * MODEL_LEG + place
-            u = mlp("macro_in", p["leg_actions"]["table"][ids].sum(0))
-            np.testing.assert_allclose(levels.macro[b, k], np.clip(np.round(1.4 * np.tanh(u)), -1, 1), atol=1e-5)
+            u = mlp("macro_in", p["actions_below"]["table"][ids].sum(0))
+            np.testing.assert_allclose(levels.macro[0][b, k], np.clip(np.round(1.4 * np.tanh(u)), -1, 1), atol=1e-5)
             begin += size
 
 
@@ -188,18 +193,18 @@ def test_the_start_of_a_window_is_what_the_agent_has_when_it_plans():
     window, _, levels, _ = latents()
     percept = {name: window[name][:, 0] for name in ("view", "direction")}
     z1, z2 = encode_start(SYSTEM, sharp(), percept)
-    np.testing.assert_allclose(z1, levels.z1[:, 0], atol=1e-5)
-    np.testing.assert_allclose(z2, levels.z2[:, 0], atol=1e-5)
+    np.testing.assert_allclose(z1, levels.z[0][:, 0], atol=1e-5)
+    np.testing.assert_allclose(z2, levels.z[1][:, 0], atol=1e-5)
 
 
 def test_the_observed_plan_holds_the_codes_of_its_latents():
     window, _, levels, (plan, known) = latents()
     p = sharp()
     assert known.tolist() == [bool(legs) for legs in LEGS]
-    code_1 = np.asarray(SYSTEM.level(p, levels.z1, method="code_1"))
-    code_2 = np.asarray(SYSTEM.level(p, levels.z2, method="code_2"))
-    table = np.asarray(SYSTEM.level(p, method="tables")["macro"])
-    macro = np.abs(np.asarray(levels.macro)[:, :, None] - table).sum(-1).argmin(-1)
+    code_1 = np.asarray(SYSTEM.level(p, levels.z[0], method="code", level=1))
+    code_2 = np.asarray(SYSTEM.level(p, levels.z[1], method="code", level=2))
+    table = np.asarray(SYSTEM.level(p, method="tables")[1][0])
+    macro = np.abs(np.asarray(levels.macro[0])[:, :, None] - table).sum(-1).argmin(-1)
     assert min(len(set(codes.ravel().tolist())) for codes in (code_1, code_2, macro)) > 2, "the check would be empty"
     names = canonical_keys(plan)
     for b, legs in enumerate(LEGS):
@@ -222,10 +227,11 @@ def test_no_gradient_reaches_the_hierarchy_through_an_observed_plan_or_the_upper
     window = latents()[0]
 
     def upper(jepa):
-        levels = encode_window(SYSTEM, {"jepa": jepa}, window, find_legs(window, K))
-        return jnp.sum(levels.z2**2) + jnp.sum(levels.macro * jnp.arange(2.0))
+        levels = encode_window(SYSTEM, {"jepa": jepa}, window, (find_legs(window, K),))
+        return jnp.sum(levels.z[1]**2) + jnp.sum(levels.macro[0] * jnp.arange(2.0))
 
     grads = jax.jit(jax.grad(upper))(sharp()["jepa"])
-    size = {name: sum(float(jnp.abs(g).sum()) for g in jax.tree.leaves(value)) for name, value in grads.items()}
-    assert size["encoder_1"] == 0.0
-    assert min(size[name] for name in ("segment_in", "encoder_2", "leg_actions", "macro_in")) > 1e-3
+    sizes = lambda tree: {k: sum(float(jnp.abs(g).sum()) for g in jax.tree.leaves(v)) for k, v in tree.items()}
+    assert sizes(grads)["level_1"] == 0.0
+    size = sizes(grads["level_2"])
+    assert min(size[name] for name in ("segment_in", "encoder", "actions_below", "macro_in")) > 1e-3
