@@ -154,9 +154,9 @@ def _controls(frames: int, marks: str) -> str:
         return f'<button type="button" class="{kind}" aria-label="{label}" title="{label}">{sign}</button>'
 
     return (
-        f'<div class="controls">{button("first", "first step", "⏮&#xFE0E;")}{button("back", "one step back", "‹")}'
+        f'<div class="controls">{button("first", "first step", "«")}{button("back", "one step back", "‹")}'
         f'<button type="button" class="play" aria-pressed="false">Play</button>{button("next", "one step on", "›")}'
-        f'{button("last", "last step", "⏭&#xFE0E;")}'
+        f'{button("last", "last step", "»")}'
         f'<div class="scrub"><input type="range" min="0" max="{frames - 1}" value="0" aria-label="step">{marks}</div>'
         f'{button("speed", "speed", "1×")}</div>'
     )
@@ -194,7 +194,7 @@ def gallery(episodes: list[EpisodeView], most: int = 6) -> str:
     """First plans of different episodes, drawn over the grid as the agent met it, each beside its tree."""
     figures: list[str] = []
     seeds: set[int] = set()
-    for episode in episodes:
+    for episode in sorted(episodes, key=lambda e: min((plan.step for plan in e.plans), default=0)):  # plans from the start first
         plan = next((p for p in episode.plans if p.edges), None)
         if plan is None or not episode.frames or len(figures) == most or episode.seed in seeds:
             continue
