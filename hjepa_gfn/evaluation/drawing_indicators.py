@@ -55,7 +55,7 @@ def chart(name: str, title: str, values: Sequence[float], last: int, switches: S
     across = f'x1="{LEFT}" x2="{WIDTH - RIGHT}"'
     parts = [f"<title>{html.escape(title)}</title>", f'<text class="metric" x="2" y="13">{html.escape(name)}</text>',
              f'<text class="reading" x="{WIDTH - RIGHT}" y="13">{html.escape(in_words(values[0]))}</text>']
-    for t in nice_ticks(low, high, 2):
+    for t in nice_ticks(low, high, 3):
         parts.append(f'<line class="grid" {across} y1="{y_of(t):.1f}" y2="{y_of(t):.1f}"/><text class="tick" x="{LEFT - 5}"'
                      f' y="{y_of(t) + 3:.1f}">{html.escape(f"{t:g}".replace("-", "−"))}</text>')
     parts.append(f'<text class="tick begin" x="{LEFT}" y="{HEIGHT - 4}">0</text>'

@@ -27,7 +27,7 @@ _LEAD = (
     "the same colours, the edge that is carried out is marked, and what is done is faint. <kbd>Space</kbd> plays, "
     "<kbd>←</kbd> <kbd>→</kbd> step, <kbd>Home</kbd> <kbd>End</kbd> jump, <kbd>↑</kbd> <kbd>↓</kbd> change the episode. "
     "The address says what is shown (#episode=2&amp;step=5) and can be kept.</p>"
-    '<noscript><p class="meta">Without scripts, each episode is shown at its first step.</p></noscript>'
+    '<noscript><p class="meta">Without scripts, each episode is shown at its first step, with its first plan.</p></noscript>'
 )
 
 _KEY = (
@@ -163,6 +163,8 @@ def _controls(frames: int, marks: str) -> str:
 
 
 def _without_plan(episode: EpisodeView) -> str:
+    if episode.steps and episode.plans:
+        return "No plan in force: the habit acts from the world state alone."
     return "No plan yet." if episode.plans else "No plan: here the agent acts from the world state alone."
 
 
@@ -194,7 +196,7 @@ def gallery(episodes: list[EpisodeView], most: int = 6) -> str:
     """First plans of different episodes, drawn over the grid as the agent met it, each beside its tree."""
     figures: list[str] = []
     seeds: set[int] = set()
-    for episode in sorted(episodes, key=lambda e: min((plan.step for plan in e.plans), default=0)):  # plans from the start first
+    for episode in sorted(episodes, key=lambda e: min((plan.step for plan in e.plans), default=0)):  # from the start first
         plan = next((p for p in episode.plans if p.edges), None)
         if plan is None or not episode.frames or len(figures) == most or episode.seed in seeds:
             continue

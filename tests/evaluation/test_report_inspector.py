@@ -228,8 +228,16 @@ def test_keys_move_frame_edge_cursor_and_explanation_in_a_browser(tmp_path):
         tab.press("ArrowUp")
         assert (tab.run(STATE)["id"], tab.run(STATE)["step"]) == ("episode1", "step 1 of 6 · planning · plan 1 of 3")
 
-        # dark, and without scripts: both episodes at their first step
+        # light and dark
         background = "getComputedStyle(document.body).backgroundColor"
         assert tab.run(background) == "rgb(255, 255, 255)"
         tab.open(page.as_uri(), dark=True)
         assert tab.run(background) == "rgb(20, 24, 30)"
+
+        # without scripts: both episodes at their first step with their first plan, and no controls that would do nothing
+        tab.open(page.as_uri(), scripts=False)
+        seen = ".filter((part) => part.getClientRects().length).length"
+        count = lambda name: tab.run(f"[...document.querySelectorAll('{name}')]{seen}")
+        assert (count(".player"), count(".player img"), count(".player .tree"), count(".indicator")) == (2, 2, 1, 2)
+        assert count(".player blockquote") == 1 and count(".controls") == count(".chooser") == 0
+        assert tab.run("document.querySelector('.player img').naturalWidth") == 48
