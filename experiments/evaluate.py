@@ -25,7 +25,7 @@ from hjepa_gfn.evaluation.alignment import Recorder, teachers_episodes, violatio
 from hjepa_gfn.evaluation.levels import evaluate_levels
 from hjepa_gfn.evaluation.report import wilson_interval, write_report
 from hjepa_gfn.evaluation.texts import evaluate_texts
-from hjepa_gfn.evaluation.views import planning_episodes, text_views
+from hjepa_gfn.evaluation.views import episodes_by_mode, text_views
 from hjepa_gfn.exemplary import ExemplaryActor
 from hjepa_gfn.export.directory import MANIFEST
 from hjepa_gfn.training import read_metrics, workdir_of
@@ -111,7 +111,7 @@ def evaluate(
             "seeds": len(seeds), "first_seed": int(seeds[0]), "modes": details, **summary,
             "jepa": evaluate_levels(agent, pipeline, seed),
         }
-        shown = planning_episodes(agent, level, seeds[: config.evaluation.pictures], seed)
+        shown = episodes_by_mode(agent, level, seeds[: config.evaluation.pictures], seed)
         texts = text_views(pipeline.store, table, config.evaluation.pictures)
     report |= {"training": training or {}, "config": config.to_dict(), "wall_seconds": round(time.time() - began, 1)}
     curves = [] if is_export else read_metrics(workdir_of(path))

@@ -17,7 +17,7 @@ from absl import flags
 from experiments import cli
 from experiments.export import export_checkpoint
 from hjepa_gfn.agent.agent import Agent, load_agent
-from hjepa_gfn.agent.controller import ControlledMode, parse_rules
+from hjepa_gfn.agent.controller import TABLE, ControlledMode, parse_rules
 from hjepa_gfn.agent.indicators import NAMES, IndicatorReader
 from hjepa_gfn.agent.runner import HabitualMode, PlanningMode, run_episodes
 from hjepa_gfn.data.pipeline import Pipeline
@@ -29,8 +29,6 @@ from hjepa_gfn.files import write_json
 from hjepa_gfn.training.indicators import train_indicators
 from hjepa_gfn.worlds import make_world, split_seeds
 from hjepa_gfn.worlds.babyai import check_level
-
-TABLE = ("surprise > 2: habitual -> planning", "charge < 0: planning -> habitual")
 
 
 def controlled_episodes(agent: Agent, level: str, seeds: list[int], seed: int) -> dict[str, Any]:

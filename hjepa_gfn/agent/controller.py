@@ -17,6 +17,7 @@ from hjepa_gfn.errors import UserError
 from hjepa_gfn.worlds.protocol import Observation
 
 Mode = Callable[[Observation, np.ndarray], np.ndarray]
+TABLE = ("surprise > 2: habitual -> planning", "charge < 0: planning -> habitual")  # of configurations that have none
 NO_END = -1  # decisions left, of a mode that is not held
 _ROW = re.compile(r"\s*(\w+)\s*([<>])\s*([-+.\w]+)\s*:\s*(\w+)\s*->\s*(\w+)(?:\s+for\s+(\S+))?\s*")
 
@@ -126,7 +127,8 @@ class ControlledMode:
         episodes that have just come (back) to it.
       indicate: (observation, running) -> {indicator: [B]}, before every decision.
     Attributes:
-      log: every switch with its cause. counts: decisions by mode, and the number of switches.
+      log: every switch with its cause. counts: decisions by mode, and the number of switches. values: the indicators at
+        the latest decision.
     """
 
     def __init__(self, modes: Mapping[str, Mode], rules: Sequence[Rule], indicate: Callable, start: str = "habitual"):
@@ -134,13 +136,14 @@ class ControlledMode:
         self.names, self.start = list(self.modes), start
         self.phase: Phase | None = None
         self.log: list[Switch] = []
+        self.values: Mapping[str, np.ndarray] = {}
         self.step, self.counts = 0, dict.fromkeys([*self.names, "switches"], 0)
 
     def __call__(self, observation: Observation, running: np.ndarray) -> np.ndarray:
         if self.phase is None:
             whole = lambda value: np.full(len(running), value)  # noqa: E731
             self.phase = Phase(whole(self.names.index(self.start)), whole(NO_END), whole(0))
-        values = self.indicate(observation, running)
+        values = self.values = self.indicate(observation, running)
         self.phase, switched = decide(self.rules, self.names, self.phase, values, running, self.step)
         self.log += switched
         self.counts["switches"] += len(switched)

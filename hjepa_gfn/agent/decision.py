@@ -15,6 +15,15 @@ Percept = dict[str, jnp.ndarray]
 TOO_VAGUE = 1e6  # added to the energy of plans that cannot be acted on: they come last
 
 
+class Trace(NamedTuple):
+    """What a decision's Markov chains met, after 0, 1, ... M moves (what was not done repeats the last that was)."""
+
+    energy: jnp.ndarray    # [B, M+1, C] what is minimised (`Chains.total`), at the chains' states
+    best: jnp.ndarray      # [B, M+1] the least of it met so far
+    accepted: jnp.ndarray  # bool [B, M+1, C] whether the move was accepted (False at 0)
+    moves: jnp.ndarray     # int32 [B] how many were done
+
+
 class Decision(NamedTuple):
     """The plan chosen in each situation, and what was decided on."""
 
@@ -23,6 +32,7 @@ class Decision(NamedTuple):
     energies: jnp.ndarray  # [B, K] of all plans sampled
     leg: FirstLeg
     passes: jnp.ndarray    # int32 [B] network passes: plans (and words) that went through the trunk for this situation
+    trace: Trace | None = None  # of optimisation mode
 
 
 def encode(system: System, params: Params, percept: Percept, mission: jnp.ndarray) -> tuple[Context, tuple]:

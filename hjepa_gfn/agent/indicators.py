@@ -90,23 +90,29 @@ def prediction_error(system: System, params: Params, before: Percept, action: jn
 class IndicatorReader:
     """`indicate` of a controller: keeps, for each episode, the plan that its planning mode follows, and what is left of it.
 
-    Give `on_decision` to the planning mode, then the mode to `follow`. Without one, only new plans are looked at.
+    Give `on_decision` to the modes that plan, then what follows their plans to `follow`. Without one, only new plans are looked
+    at. At most one follower may hold a plan of an episode (a controller makes a mode `forget` where another takes over).
     """
 
     def __init__(self, agent: Agent, seed: int):
-        self.agent, self.key, self.tick, self.planning = agent, jax.random.key(seed), 0, None
+        self.agent = agent
         options, system = agent.config.agent, agent.system
         self._read = jax.jit(lambda *inputs: read(
             system, *inputs, options.get("indicator_samples", 4), options.temperature))
         self._advance = jax.jit(advance)
         self._error = jax.jit(lambda *inputs: prediction_error(system, *inputs))
+        self.begin(seed)
+
+    def begin(self, seed: int) -> None:
+        """New episodes, with nothing followed: as if made anew, but what is compiled stays."""
+        self.key, self.tick, self.followers = jax.random.key(seed), 0, ()
         self.before: tuple[Percept, np.ndarray] | None = None
         self.plan: Plan | None = None
         self.spelled_out: np.ndarray | None = None
 
-    def follow(self, planning: PlanFollower) -> None:
+    def follow(self, *followers: PlanFollower) -> None:
         """Whose plans are followed."""
-        self.planning = planning
+        self.followers = followers
 
     def on_decision(self, row: int, decision: Any) -> None:
         """A plan was made for an episode: it is followed from now on."""
@@ -122,9 +128,12 @@ class IndicatorReader:
         percept = {name: jnp.asarray(value) for name, value in observation.percept.items()}
         has, expected = np.zeros(batch, bool), np.full(batch, -1, np.int32)
         left = np.zeros(batch)
-        if self.planning is not None and self.planning.queue is not None:
-            has = self.spelled_out & np.array([bool(queue) for queue in self.planning.queue])
-            expected = np.where(has, self.planning.expected, -1).astype(np.int32)
+        for follower in self.followers:
+            if follower.queue is not None:
+                held = self.spelled_out & np.array([bool(queue) for queue in follower.queue])
+                expected = np.where(held, follower.expected, expected).astype(np.int32)
+                has |= held
+        if self.followers:
             left = np.asarray(self.agent.act["left_plan"](self.agent.params, percept, expected))
         found = self._read(
             self.agent.params, jax.random.fold_in(self.key, self.tick), percept, self.agent.missions(observation.mission),

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hjepa_gfn.agent.decision import TOO_VAGUE, Decision, Percept, encode, passes_to_build
+from hjepa_gfn.agent.decision import TOO_VAGUE, Decision, Percept, Trace, encode, passes_to_build
 from hjepa_gfn.agent.reading import first_leg
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.gflownet import mcmc
@@ -227,4 +227,7 @@ def decide(system: System, params: Params, found: Anytime, move: jnp.ndarray | i
     able = jnp.argmin(chains.vague, axis=-1)
     sample = jax.tree.map(lambda x: x[jnp.arange(x.shape[0]), able], chains)
     acted = choose(jnp.broadcast_to(best, able.shape), met, sample)
-    return Decision(acted.plan, acted.energy, chains.energy, first_leg(system, params, acted.plan), passes)
+    by_row = lambda x: jnp.moveaxis(x, 0, 1)  # noqa: E731
+    trace = Trace(by_row(found.chains.total), by_row(found.best.total), by_row(found.accepted),
+                  jnp.broadcast_to(found.moves, able.shape))
+    return Decision(acted.plan, acted.energy, chains.energy, first_leg(system, params, acted.plan), passes, trace)

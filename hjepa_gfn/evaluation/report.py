@@ -82,7 +82,7 @@ def render_page(
         headline=esc(sections.headline(numbers)),
         facts=sections.facts(numbers),
         body="\n".join(part for part in body if part),
-        style=_template("page.css"),
+        style=_template("page.css") + _template("inspector.css"),
         script=_template("page.js"),
     )
 

@@ -29,6 +29,42 @@ class EdgeView:
 
 
 @dataclasses.dataclass
+class PrincipleView:
+    """A principle of the body of knowledge that a text cites."""
+
+    name: str
+    """Its id, as critiques and explanations cite it."""
+    discipline: str
+    statement: str
+
+
+@dataclasses.dataclass
+class TraceView:
+    """What the Markov chains of one decision met, after 0, 1, ... M moves; the energies are those that the moves accept by."""
+
+    chains: list[list[float]]
+    """[C][M+1]: energy of each chain's state."""
+    best: list[float]
+    """[M+1]: the least energy met so far, of plans that can be acted on where there are any."""
+    accepted: list[list[bool]]
+    """[C][M+1]: whether the move was accepted; False at 0."""
+
+
+@dataclasses.dataclass
+class SwitchView:
+    """One change of mode, with its cause."""
+
+    step: int
+    """Index of the frame at which the new mode took its first decision."""
+    origin: str
+    target: str
+    indicator: str
+    """The indicator that crossed its bar; "held" where a mode's time was over."""
+    value: float
+    bar: float
+
+
+@dataclasses.dataclass
 class PlanView:
     """One plan, as it was when the agent made it."""
 
@@ -44,6 +80,25 @@ class PlanView:
     """The agent's column, row and direction (0 right, 1 down, 2 left, 3 up) then; only for drawing."""
     explanation: str
     """The plan's explanation in words."""
+    principle: PrincipleView | None = None
+    """The principle that the explanation cites."""
+    trace: TraceView | None = None
+    """The chains that led to the plan, in optimisation mode."""
+    decoded: bool = False
+    """Whether what is carried out was decoded from the first coarse action, the plan having no steps to begin with."""
+
+
+@dataclasses.dataclass
+class StepView:
+    """How one action came about."""
+
+    mode: str
+    plan: int | None
+    """Index of the plan in force; None where the habit acts without one."""
+    active: int | None
+    """Which primitive step of that plan is carried out, counted from its beginning; None where the habit acts."""
+    indicators: dict[str, float] = dataclasses.field(default_factory=dict)
+    """What was read before the action; NaN where there was nothing to be read."""
 
 
 @dataclasses.dataclass
@@ -63,6 +118,12 @@ class EpisodeView:
     """Plans in the order of their steps; empty in habitual mode."""
     tile: int
     """Pixels a cell."""
+    steps: list[StepView] = dataclasses.field(default_factory=list)
+    """One for each action; without them, the newest plan counts as in force and as carried out step by step."""
+    switches: list[SwitchView] = dataclasses.field(default_factory=list)
+    """Changes of mode, in order."""
+    note: str = ""
+    """What is missing and why, for the reader."""
 
 
 @dataclasses.dataclass

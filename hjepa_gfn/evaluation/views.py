@@ -10,14 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.agent import Agent
+from hjepa_gfn.agent.controlled import has_indicators
+from hjepa_gfn.agent.controller import TABLE
 from hjepa_gfn.agent.following import CHUNK
-from hjepa_gfn.agent.runner import PlanningMode, run_episodes
-from hjepa_gfn.evaluation.report import EdgeView, EpisodeView, PlanView, TextView
+from hjepa_gfn.agent.indicators import IndicatorReader
+from hjepa_gfn.evaluation.citations import cited_principle
+from hjepa_gfn.evaluation.recording import Made, record_episodes, trace_view
+from hjepa_gfn.evaluation.report_views import EdgeView, EpisodeView, PlanView, TextView
 from hjepa_gfn.models import fsq
 from hjepa_gfn.plans import Plan
 from hjepa_gfn.worlds import make_world
 
 TILE = 16  # pixels a cell, as worlds render
+NO_INDICATORS = "This agent has no parameters of indicators: none are shown, and no controller could switch its modes by them."
 
 
 def macro_moves(agent: Agent) -> list[list[int]]:
@@ -62,64 +67,52 @@ def edges_of(plan: Plan, macros: list[list[int]], names: Sequence[str]) -> list[
     return edges
 
 
-def planning_episodes(agent: Agent, level: str, seeds: Sequence[int], seed: int) -> list[EpisodeView]:
-    """Plays episodes in planning mode and keeps frames, plans and explanations."""
-    world = make_world(level, len(seeds))
-    names, macros = world.action_names, macro_moves(agent)
-    frames: list[list[np.ndarray]] = [[] for _ in seeds]
-    actions: list[list[str]] = [[] for _ in seeds]
-    found: list[list[dict[str, Any]]] = [[] for _ in seeds]
-    active = np.ones(len(seeds), bool)
-    situations: list[str] = []
+def episodes_by_mode(agent: Agent, level: str, seeds: Sequence[int], seed: int) -> list[EpisodeView]:
+    """What the inspector shows: the same seeds under the agent's controller, in planning and in optimisation mode. Without
+    parameters of indicators there is no controller, and every episode says so."""
+    reader = IndicatorReader(agent, seed) if has_indicators(agent) else None
+    modes = ("controlled", "planning", "optimisation") if reader else ("planning", "optimisation")
+    return [view for mode in modes for view in inspected_episodes(agent, level, seeds, seed, mode, reader)]
 
-    def on_decision(i: int, decision: Any) -> None:
-        found[i].append({"step": len(frames[i]), "decision": decision})
 
-    mode = PlanningMode(agent, seed, on_decision)
-    missions: list[str] = []
+def inspected_episodes(
+    agent: Agent, level: str, seeds: Sequence[int], seed: int, mode: str, reader: IndicatorReader | None = None
+) -> list[EpisodeView]:
+    """Plays one episode a seed and keeps frames, plans, explanations, indicators, switches and the chains' energies.
 
-    def choose(observation: Any, running: np.ndarray) -> np.ndarray:
-        active[:] = running
-        if not missions:
-            missions.extend(observation.mission)
-            situations.extend(world.situation(i) for i in range(len(seeds)))
-        before = [len(rows) for rows in found]
-        chosen = mode(observation, running)
-        for i, rows in enumerate(found):
-            for row in rows[before[i] :]:
-                row["percept"] = {name: value[i] for name, value in observation.percept.items()}
-                row["pose"] = world.pose(i)
-        return chosen
-
-    def watch(world: Any, observation: Any, chosen: np.ndarray | None) -> None:
-        for i in np.flatnonzero(active):
-            frames[i].append(world.render(i))
-            if chosen is not None:
-                actions[i].append(names[int(chosen[i])])
-
-    success, _ = run_episodes(world, seeds, choose, agent.config.agent.max_steps, watch)
-    rows = [(i, row) for i, episode in enumerate(found) for row in episode]
-    explanations = explain_all(agent, [row for _, row in rows], [missions[i] for i, _ in rows], seed)
-    views: list[list[PlanView]] = [[] for _ in seeds]
-    for (i, row), explanation in zip(rows, explanations, strict=True):
-        decision = row["decision"]
-        views[i].append(PlanView(
-            row["step"], edges_of(decision.plan, macros, names), float(decision.energy), None, row["pose"], explanation))
+    Args:
+      mode: "controlled" (the table of `config.agent.controller`, from habitual mode on), or a mode that is kept throughout.
+      reader: of indicators, to use again: with as many seeds as before nothing is compiled anew.
+    """
+    if not seeds:
+        return []
+    table = agent.config.agent.get("controller", TABLE) if mode == "controlled" else ()
+    found = record_episodes(agent, level, seeds, seed, table, "habitual" if mode == "controlled" else mode, reader)
+    names, macros = make_world(level, 1).action_names, macro_moves(agent)
+    rows = [(i, made) for i, episode in enumerate(found) for made in episode.made]
+    explanations = explain_all(agent, [made for _, made in rows], [found[i].mission for i, _ in rows], seed)
+    plans: list[list[PlanView]] = [[] for _ in seeds]
+    for (i, made), text in zip(rows, explanations, strict=True):
+        decision = made.decision
+        plans[i].append(PlanView(
+            made.step, edges_of(decision.plan, macros, names), float(decision.energy), None, made.pose, text,
+            cited_principle(text), trace_view(decision.trace), bool(decision.leg.decoded)))
+    note = "" if has_indicators(agent) else NO_INDICATORS
     return [
-        EpisodeView(int(s), "planning", missions[i], situations[i], bool(success[i]), frames[i],
-                    actions[i][: len(frames[i]) - 1], views[i], TILE)
-        for i, s in enumerate(seeds)
+        EpisodeView(int(s), mode, e.mission, e.situation, e.success, e.frames, [names[a] for a in e.actions], plans[i], TILE,
+                    e.steps, e.switches, note)
+        for i, (s, e) in enumerate(zip(seeds, found, strict=True))
     ]
 
 
-def explain_all(agent: Agent, rows: list[dict[str, Any]], missions: list[str], seed: int) -> list[str]:
+def explain_all(agent: Agent, rows: list[Made], missions: list[str], seed: int) -> list[str]:
     """The agent's words for each plan, from its own percept, mission and plan."""
     texts: list[str] = []
     for begin in range(0, len(rows), CHUNK):
         some = rows[begin : begin + CHUNK]
         fill = np.resize(np.arange(len(some)), CHUNK)
         stacked = lambda values: jax.tree.map(lambda *xs: np.stack(xs)[fill], *values)  # noqa: E731, B023
-        percept, plans = stacked([row["percept"] for row in some]), stacked([row["decision"].plan for row in some])
+        percept, plans = stacked([row.percept for row in some]), stacked([row.decision.plan for row in some])
         mission = np.asarray(agent.missions(missions[begin : begin + CHUNK]))[fill]
         words = agent.act["explain"](agent.params, jax.random.fold_in(jax.random.key(seed), begin), percept, mission, plans)
         texts += [agent.tokenizer.decode_text(np.asarray(row)) for row in words[: len(some)]]

@@ -56,7 +56,7 @@ def indicators_at(
         raise UserError(f"unknown anomaly {kind!r}: there are {', '.join(KINDS)}")
     world, rng = make_world(level, len(seeds)), np.random.default_rng([seed, at])
     reader = reader or IndicatorReader(agent, seed)
-    reader.plan, reader.before, reader.tick, reader.key = None, None, 0, jax.random.key(seed)
+    reader.begin(seed)
     planning = PlanningMode(agent, seed, reader.on_decision)
     reader.follow(planning.follower)
     observation, running = world.reset(seeds), np.ones(len(seeds), bool)

@@ -116,3 +116,21 @@ def test_a_followed_plan_moves_on_with_every_decision_and_ends_with_its_queue(re
     decide(True)  # its actions were decoded from a macro-action: the plan has no steps to follow
     assert not reader(observation, running)["followed"].any()
     assert root_plan(SYSTEM.spec, (2,)).code.shape == np.asarray(reader.plan.code).shape
+
+
+def test_whichever_mode_holds_a_plan_is_followed(reader):
+    reader, asked = reader
+    idle = SimpleNamespace(queue=None, expected=None)
+    one = SimpleNamespace(queue=[[(1, 4)], [], []], expected=np.array([3, 8, 8], np.int32))
+    other = SimpleNamespace(queue=[[], [(0, 5)], []], expected=np.array([9, 6, 9], np.int32))
+    reader.follow(idle, one, other)
+    observation, running = Observation(tiny.percepts(3), ["", "", ""]), np.ones(3, bool)
+    reader(observation, running)
+    plan = jax.tree.map(lambda x: np.asarray(x)[0], tiny.random_plans(SYSTEM.spec, jax.random.key(3), 1))
+    for row in range(3):
+        reader.on_decision(row, SimpleNamespace(plan=plan, leg=SimpleNamespace(count=2, decoded=False)))
+    found = reader(observation, running)
+    assert found["followed"].tolist() == [True, True, False] and asked[1][2].tolist() == [3, 6, -1]
+    assert found["left_plan"][:2].tolist() == [30, 60] and np.isnan(found["left_plan"][2])
+    reader.begin(1)
+    assert not reader(observation, running)["followed"].any(), "new episodes follow nothing"

@@ -143,6 +143,17 @@ def test_a_sample_is_the_state_of_the_first_chain_that_can_be_acted_on(found):
         np.testing.assert_array_equal(decision.passes, long.passes[move])
 
 
+def test_a_decision_tells_what_its_chains_met(found):
+    _, short, act = found
+    trace = act(short, 2, False).trace
+    score = np.asarray(short.chains.total)
+    assert trace.energy.shape == (ROWS, OPTIONS.moves + 1, OPTIONS.chains) and trace.moves.tolist() == [2] * ROWS
+    for row in range(ROWS):
+        np.testing.assert_array_equal(trace.energy[row], score[:, row])
+        np.testing.assert_array_equal(trace.best[row], short.best.total[:, row])
+        np.testing.assert_array_equal(trace.accepted[row], short.accepted[:, row])
+
+
 def test_no_move_and_one_chain_is_planning(found):
     long, _, _ = found
     system, params = tiny.system(), tiny.params()
