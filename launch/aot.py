@@ -96,10 +96,12 @@ def report_all(
     model_flops = step_flops(config)
     settings = {
         "topology": topology, "num_slices": num_slices, "devices": mesh.devices.size, "mesh": sizes,
-        "compiler": aot.compiler_version(), "options": aot.FAST if fast else {}, "parameters": count(trained),
+        "compiler": aot.compiler_version(), "options": aot.FAST if fast else {},
         "batch_size": config.data.batch_size, "remat": config.model.compute.remat, "sampling": rules.sampling}
     earlier = same_steps(known or {}, settings)
-    out = {**settings, "steps": {step: earlier[step] for step in registry if step in earlier and steps and step not in steps}}
+    # steps of an earlier report may have been compiled before other groups joined the state: each says for how many parameters
+    kept = {step: earlier[step] for step in registry if step in earlier and steps and step not in steps}
+    out = {**settings, "parameters": count(trained), "steps": kept}
     print(f"{topology} x {num_slices}: {mesh.devices.size} devices as {sizes}; {count(trained) / 1e9:.3f} billion parameters; "
           f"batch {config.data.batch_size}; {out['compiler']}", flush=True)
     heads = ("peak GiB", "free GiB", "ICI GB", "DCN GB", "TFLOP/dev", "over model", "waste", "compile s")
@@ -113,6 +115,7 @@ def report_all(
         layers = [n for n in (config.model.layers, config.model.context_layers) if n > 1]
         found = aot.report(lowered, mesh, kind.generation.hbm_gib, layers, aot.FAST if fast else None)
         # of the same work without rematerialisation, by formula
+        found["parameters"] = count(trained)
         found["over_model_flops"] = round(found["program_flops"] / model_flops[step], 4)
         out["steps"][step] = found
         save(out)
