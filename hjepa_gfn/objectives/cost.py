@@ -255,7 +255,8 @@ def decision_flops(config: Any, edits: float | None = None) -> float:
     """
     s = sizes_of(config)
     k, longest = config.agent.plan_samples, dataclasses.replace(s, edits=s.edits if edits is None else edits)
-    macro = 2 * k * (len(config.model.macro_levels) * s.hidden + s.hidden * config.model.leg * 8)  # the first leg is decoded
+    leg = config.model.levels[0]
+    macro = 2 * k * s.hidden * (len(leg["action"]) + leg["longest"] * 8)  # the first leg is decoded
     return percepts(s, 1) + segments(s, 1, 1) + context(s, 1) + sample(longest, k) + energy(s, k, 1) + macro
 
 
