@@ -55,10 +55,12 @@ def steps_over_bot(steps: np.ndarray, bot_steps: list[int], solved: list[bool]) 
     return float(np.mean(both)) if both else None
 
 
-def success_rates(agent: Agent, level: str, seeds: list[int], seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Success of each mode, the random policy and the bot on the same seeds (optimisation mode: the first `episodes` of them);
+def success_rates(
+    agent: Agent, level: str, seeds: list[int], seed: int, optimised: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Success of each mode, the random policy and the bot on the same seeds (optimisation mode: the first `optimised`);
     details per mode, with violations by principle."""
-    optimised = min(agent.config.evaluation.get("optimised", 64), len(seeds))
+    optimised = min(optimised, len(seeds))
     modes = {"planning": (PlanningMode(agent, seed), len(seeds)), "habitual": (HabitualMode(agent, seed), len(seeds))}
     if optimised:
         modes["optimisation"] = (OptimisationMode(agent, seed), optimised)
@@ -86,9 +88,10 @@ def success_rates(agent: Agent, level: str, seeds: list[int], seed: int) -> tupl
 
 def evaluate(
     checkpoint: str, out: str = "", level: str = "", episodes: int = 0, data_dir: str = "", seed: int = 0,
-    training: dict[str, Any] | None = None, began: float | None = None,
+    training: dict[str, Any] | None = None, began: float | None = None, optimised: int = -1,
 ) -> Path:
-    """Runs the whole evaluation; returns the path of report.json. `began`: since when wall_seconds counts."""
+    """Runs the whole evaluation; returns the path of report.json. `began`: since when wall_seconds counts; `optimised`:
+    episodes in optimisation mode (-1: as the config says)."""
     began = began or time.time()
     path = Path(checkpoint)
     is_export = (path / MANIFEST).exists()
@@ -99,7 +102,8 @@ def evaluate(
         where = Path(out) if out else path / "report"
         seeds = split_seeds("test", episodes or config.evaluation.episodes)
         print(f"evaluating on {len(seeds)} test seeds of {level}", flush=True)
-        rates, details = success_rates(agent, level, seeds, seed)
+        played = config.evaluation.get("optimised", 0) if optimised < 0 else optimised
+        rates, details = success_rates(agent, level, seeds, seed, played)
 
         held_out = data_dir or str(build(level, Path(scratch) / "held_out", 1, config.evaluation.texts, 0, 2, False))
         pipeline = Pipeline(held_out, "validation", agent.tokenizer, config.data, seed)
@@ -157,7 +161,7 @@ def print_summary(report: dict[str, Any], episodes: list[Any]) -> None:
 def main() -> None:
     """The entry point."""
     f = flags.FLAGS
-    print(evaluate(f.checkpoint, f.out, f.level, f.episodes, f.data_dir, f.seed))
+    print(evaluate(f.checkpoint, f.out, f.level, f.episodes, f.data_dir, f.seed, optimised=f.optimised))
 
 
 def define_flags() -> None:
@@ -166,6 +170,7 @@ def define_flags() -> None:
     flags.DEFINE_string("out", "", "where the report goes; default: report/ beside the checkpoint")
     flags.DEFINE_string("level", "", "BabyAI level; default: the one the agent was trained on")
     flags.DEFINE_integer("episodes", 0, "test seeds; default: config.evaluation.episodes", lower_bound=0)
+    flags.DEFINE_integer("optimised", -1, "episodes in optimisation mode; default: config.evaluation.optimised", lower_bound=-1)
     flags.DEFINE_string("data_dir", "", "a corpus whose validation split is read; default: made anew")
     flags.DEFINE_integer("seed", 0, "of the agent's sampling", lower_bound=0)
 

@@ -80,8 +80,8 @@ def get_config() -> ConfigDict:
         chains=1, moves=2, tau=1.0, patience=4, choose="sample", energy="plan", proposals="prior", schedule="halving", mix=0.1))
     c.evaluation = ConfigDict(dict(
         episodes=256, texts=300,
-        pictures=4,           # episodes in the inspector in each of its modes, and texts
-        optimised=64,         # of the episodes, those that optimisation mode plays too (a move costs several plans); 0: none
+        pictures=3,           # episodes in the inspector in each of its modes, and texts
+        optimised=0,          # of the episodes, those that optimisation mode plays too (a move costs several plans)
     ))
     c.mesh = ConfigDict(dict(replica=1, data=1, fsdp=1, tensor=1))
     # fields of ShardingRules; "whole": this small model runs on any mesh
