@@ -15,15 +15,14 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from experiments.export import export_checkpoint
-from hjepa_gfn.agent.agent import Agent, load_agent
+from experiments.evaluate import read_agent
+from hjepa_gfn.agent.agent import Agent
 from hjepa_gfn.data.builder import build
 from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.evaluation import memory, world_model
 from hjepa_gfn.evaluation.drawing_bars import stacked_bars
 from hjepa_gfn.evaluation.drawing_lines import lines
 from hjepa_gfn.evaluation.levels import evaluate_levels, held_out_windows
-from hjepa_gfn.export.directory import MANIFEST
 from hjepa_gfn.files import write_json, write_text
 from hjepa_gfn.worlds import split_seeds
 from hjepa_gfn.worlds.babyai import check_level
@@ -89,9 +88,7 @@ def main() -> None:
     """The entry point."""
     f = flags.FLAGS
     path = Path(f.checkpoint)
-    with tempfile.TemporaryDirectory() as scratch:
-        is_export = (path / MANIFEST).exists()
-        agent = load_agent(path if is_export else export_checkpoint(path, Path(scratch) / "export", programs=False))
+    with read_agent(f.checkpoint) as agent, tempfile.TemporaryDirectory() as scratch:
         level = f.level or agent.config.level
         check_level(level)
         held_out = f.data_dir or str(build(

@@ -6,7 +6,6 @@ the indicators' networks first, alone, on top of a checkpoint that lacks them (o
 """
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 from absl import flags
 
 from experiments import cli
-from experiments.export import export_checkpoint
-from hjepa_gfn.agent.agent import Agent, load_agent
+from experiments.evaluate import read_agent
+from hjepa_gfn.agent.agent import Agent
 from hjepa_gfn.agent.controller import TABLE, ControlledMode, parse_rules
 from hjepa_gfn.agent.indicators import NAMES, IndicatorReader
 from hjepa_gfn.agent.runner import HabitualMode, PlanningMode, run_episodes
@@ -53,9 +52,8 @@ def main() -> None:
     """The entry point."""
     f, began = flags.FLAGS, time.time()
     path = Path(f.checkpoint)
-    with tempfile.TemporaryDirectory() as scratch:
+    with read_agent(f.checkpoint) as agent:
         is_export = (path / MANIFEST).exists()
-        agent = load_agent(path if is_export else export_checkpoint(path, Path(scratch) / "export", programs=False))
     config = agent.config
     level, data = f.level or config.level, f.data_dir or str((path.parent if is_export else path) / "corpus")
     for name in (level, f.other_level):

@@ -54,7 +54,7 @@ class System:
     @property
     def watchdog(self) -> Watchdog:
         """The indicators' networks."""
-        return Watchdog(2 * self.jepa.sizes.state)
+        return Watchdog(min(2 * self.jepa.sizes.state, WATCHDOG))
 
     def watch(self, params: Params, *args, method: str) -> Any:
         """Applies a method of the indicators' networks."""
@@ -85,6 +85,7 @@ def model_view(params: Params) -> Params:
     return {**params, "encoder": params["target"]}
 
 
+WATCHDOG = 128  # hidden width of the indicators' networks, at most: they stay small whatever the trunk
 SAMPLER_GROUPS = ("encoder", "policy", "model")
 
 

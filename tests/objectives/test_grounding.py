@@ -9,6 +9,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny  # noqa: E402
+from float64 import dense, gelu, mlp  # noqa: E402
 
 from hjepa_gfn.objectives.between import between_loss  # noqa: E402
 from hjepa_gfn.objectives.grounding import Ground, ground_terms  # noqa: E402
@@ -18,18 +19,6 @@ from hjepa_gfn.plans.tree import Edge, Timeline, plan_of  # noqa: E402
 
 SYSTEM = tiny.system(reach=5, level_link=True)
 SPEC = SYSTEM.spec
-
-
-def gelu(x):
-    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-
-
-def dense(p, x):
-    return x @ p["kernel"] + p["bias"]
-
-
-def mlp(p, x):
-    return dense(p["out"], gelu(dense(p["hidden_0"], x)))
 
 
 @functools.cache

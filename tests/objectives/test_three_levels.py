@@ -12,6 +12,7 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "plans")]
 import nested  # noqa: E402
 import tiny  # noqa: E402
+from float64 import dense, gelu, mlp  # noqa: E402
 
 from hjepa_gfn.agent.reading import first_leg  # noqa: E402
 from hjepa_gfn.errors import UserError  # noqa: E402
@@ -88,18 +89,6 @@ def test_clauses_group_legs_where_the_clause_changes():
     np.testing.assert_array_equal(clauses.step, legs.valid)
     wider = segments(1)[1]
     assert wider.valid.sum(1).tolist() == [2, 1, 0, 4, 2], "one leg and one clause more"
-
-
-def gelu(x):
-    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-
-
-def dense(p, x):
-    return x @ p["kernel"] + p["bias"]
-
-
-def mlp(p, x):
-    return dense(p["out"], gelu(dense(p["hidden_0"], x)))
 
 
 def test_latents_and_losses_of_the_clause_level_against_float64():
