@@ -18,7 +18,7 @@ from absl import flags
 
 from experiments import cli
 from experiments.evaluate import read_agent
-from hjepa_gfn.agent.agent import Agent
+from hjepa_gfn.agent.agent import Agent, world_for
 from hjepa_gfn.agent.following import CHUNK
 from hjepa_gfn.agent.optimisation import Optimise, decide, optimise, options_of
 from hjepa_gfn.agent.optimisation_mode import OptimisationMode
@@ -27,7 +27,7 @@ from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.drawing_compute import draw
 from hjepa_gfn.evaluation.report import wilson_interval
 from hjepa_gfn.objectives.appending import appending
-from hjepa_gfn.worlds import make_world, split_seeds
+from hjepa_gfn.worlds import split_seeds
 
 
 def with_options(agent: Agent, options: Optimise) -> Agent:
@@ -46,7 +46,7 @@ def with_options(agent: Agent, options: Optimise) -> Agent:
 
 def success_point(agent: Agent, seeds: list[int], seed: int, moves: int, choose: str) -> dict[str, Any]:
     """Success, interval, network passes and seconds a decision with that many moves."""
-    world, mode = make_world(agent.config.level, len(seeds)), OptimisationMode(agent, seed, moves, choose)
+    world, mode = world_for(agent, agent.config.level, len(seeds)), OptimisationMode(agent, seed, moves, choose)
     success, steps = run_episodes(world, seeds, mode, agent.config.agent.max_steps)
     counts = mode.counts
     return {
@@ -63,7 +63,7 @@ def energy_curve(agent: Agent, seeds: list[int], seed: int, options: Optimise, a
 
     With the same seed both kinds of edits begin at the same plans, drawn by the policy over trees.
     """
-    observation = make_world(agent.config.level, len(seeds)).reset(seeds)
+    observation = world_for(agent, agent.config.level, len(seeds)).reset(seeds)
     narrow = appending(agent.system.spec) if appended else None
     options = dataclasses.replace(options, patience=0)
     run = jax.jit(lambda p, k, o, m: optimise(agent.system, p, k, o, m, options, agent.config.agent.temperature, None, narrow))

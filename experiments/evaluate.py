@@ -16,12 +16,14 @@ from absl import flags
 
 from experiments import cli
 from experiments.export import export_checkpoint
-from hjepa_gfn.agent.agent import Agent, load_agent
+from hjepa_gfn.agent.agent import Agent, load_agent, world_for
 from hjepa_gfn.agent.optimisation_mode import OptimisationMode
 from hjepa_gfn.agent.runner import HabitualMode, PlanningMode, random_mode, run_episodes
 from hjepa_gfn.data.builder import build
 from hjepa_gfn.data.pipeline import Pipeline
+from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.alignment import Recorder, teachers_episodes, violations_by_principle
+from hjepa_gfn.evaluation.diagnosis import diagnose
 from hjepa_gfn.evaluation.levels import evaluate_levels
 from hjepa_gfn.evaluation.report import wilson_interval, write_report
 from hjepa_gfn.evaluation.texts import evaluate_texts
@@ -68,7 +70,7 @@ def success_rates(
     rates, details, taken = {}, {}, {}
     for name, (choose, n) in modes.items():
         began, recorder = time.time(), Recorder()
-        success, steps = run_episodes(make_world(level, n), seeds[:n], choose, agent.config.agent.max_steps, recorder)
+        success, steps = run_episodes(world_for(agent, level, n), seeds[:n], choose, agent.config.agent.max_steps, recorder)
         rates[name], taken[name] = float(success.mean()), np.where(success, steps, 0)
         details[name] = {
             "episodes": n, "successes": int(success.sum()),
@@ -84,6 +86,19 @@ def success_rates(
     for name, actions in episodes.items():
         details.setdefault(name, {})["violations"] = violations_by_principle(level, seeds, actions)
     return rates, details
+
+
+def world_model_of(agent: Agent, pipeline: Pipeline, level: str, seed: int) -> tuple[dict[str, Any] | None, list[str]]:
+    """`diagnose` at the size that the config asks for; None and no plots where it asks for none, or the jitted world does not
+    know the level."""
+    options = agent.config.evaluation
+    if not options.get("walks", 0):
+        return None, []
+    try:
+        return diagnose(agent, pipeline, level, options.walks, options.walk_steps, seed)
+    except UserError as error:
+        print(f"  no exploring walks: {error}")
+        return None, []
 
 
 def evaluate(
@@ -115,11 +130,12 @@ def evaluate(
             "seeds": len(seeds), "first_seed": int(seeds[0]), "modes": details, **summary,
             "jepa": evaluate_levels(agent, pipeline, seed),
         }
+        report["world_model"], plots = world_model_of(agent, pipeline, level, seed)
         shown = episodes_by_mode(agent, level, seeds[: config.evaluation.pictures], seed)
         texts = text_views(pipeline.store, table, config.evaluation.pictures)
     report |= {"training": training or {}, "config": config.to_dict(), "wall_seconds": round(time.time() - began, 1)}
     curves = [] if is_export else read_metrics(workdir_of(path))
-    json_path, html_path = write_report(where, report, curves, shown, texts)
+    json_path, html_path = write_report(where, report, curves, shown, texts, plots)
     print_summary(report, shown)
     print(f"report: {html_path}")
     return json_path
@@ -146,6 +162,12 @@ def print_summary(report: dict[str, Any], episodes: list[Any]) -> None:
         found = report["jepa"][level]
         rows.append((f"JEPA {level}", f"std {found['std']:.2f}", f"RankMe {found['rankme']:.0f}, SIGReg/floor "
                      f"{found['sigreg_over_floor']:.1f}, prediction/copy {found['pred_over_copy']:.3f}"))
+    if known := report["world_model"]:
+        kept, dynamics = known["memory"]["embedding"], known["dynamics"]
+        rows += [("out of view, R^2", f"{kept['lone object out of view']:.3f}", "place of a lone object out of sight"),
+                 ("ambiguity AUROC", f"{kept['ambiguity_auroc']:.3f}", "predicted variance, where a percept shows new cells"),
+                 ("r^2/sigma^2", f"{dynamics['experts']['calibration']:.2f}",
+                  f"experts; exploring walks {dynamics['walks']['calibration']:.2f}")]
     print()
     for name, value, note in rows:
         print(f"  {name:22s} {value:>9s}  {note}")

@@ -15,7 +15,7 @@ from absl import flags
 
 from experiments import cli
 from experiments.evaluate import read_agent
-from hjepa_gfn.agent.agent import Agent
+from hjepa_gfn.agent.agent import Agent, world_for
 from hjepa_gfn.agent.controller import TABLE, ControlledMode, parse_rules
 from hjepa_gfn.agent.indicators import NAMES, IndicatorReader
 from hjepa_gfn.agent.runner import HabitualMode, PlanningMode, run_episodes
@@ -26,7 +26,7 @@ from hjepa_gfn.evaluation.watchdog import SIGNS, calibration, watchdog_table
 from hjepa_gfn.export.directory import MANIFEST
 from hjepa_gfn.files import write_json
 from hjepa_gfn.training.indicators import train_indicators
-from hjepa_gfn.worlds import make_world, split_seeds
+from hjepa_gfn.worlds import split_seeds
 from hjepa_gfn.worlds.babyai import check_level
 
 
@@ -41,7 +41,7 @@ def controlled_episodes(agent: Agent, level: str, seeds: list[int], seed: int) -
     found: dict[str, Any] = {}
     for name, choose in {"controlled": controlled, "habitual": HabitualMode(agent, seed),
                          "planning": PlanningMode(agent, seed)}.items():
-        success, steps = run_episodes(make_world(level, len(seeds)), seeds, choose, agent.config.agent.max_steps)
+        success, steps = run_episodes(world_for(agent, level, len(seeds)), seeds, choose, agent.config.agent.max_steps)
         found[name] = {"success": float(success.mean()), "interval": wilson_interval(int(success.sum()), len(seeds)),
                        "steps": float(steps.mean()), "counts": dict(choose.counts)}
     causes = Counter(f"{s.indicator}: {s.origin} -> {s.target}" for s in controlled.log)

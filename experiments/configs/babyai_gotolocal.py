@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
         mission_length=12,
         vocab=512,            # BPE vocabulary
         tool_spans=False,     # texts with tool results in them, as marked spans: longer (take text_length 72)
+        map=0,                # cells a side of a map of what was seen so far, in the place of 7 x 7 views (odd); 0: views alone
         worlds=0,             # episodes whose initial worlds come with the batches, to explore from; 0: none
         world_size=8,         # cells a side of their grids (22 for BossLevel)
     ))
@@ -81,6 +82,8 @@ def get_config() -> ConfigDict:
     c.evaluation = ConfigDict(dict(
         episodes=256, texts=300,
         pictures=3,           # episodes in the inspector in each of its modes, and texts
+        walks=64,             # exploring walks of `walk_steps` actions that the world model is diagnosed on; 0: no diagnosis
+        walk_steps=24,
         optimised=0,          # of the episodes, those that optimisation mode plays too (a move costs several plans)
     ))
     c.mesh = ConfigDict(dict(replica=1, data=1, fsdp=1, tensor=1))

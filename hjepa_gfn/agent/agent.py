@@ -13,6 +13,8 @@ from hjepa_gfn.data.tokenizer import Tokenizer
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.export import load_export
 from hjepa_gfn.objectives.system import System, make_system
+from hjepa_gfn.worlds import World, make_world
+from hjepa_gfn.worlds.remembering import Remembering
 
 NUM_ACTIONS = 7  # MiniGrid
 
@@ -32,6 +34,12 @@ class Agent(NamedTuple):
             self.tokenizer.encode_text(mission, self.config.data.mission_length) for mission in missions]))
 
 
+def world_for(agent: Agent, level: str, batch_size: int) -> World:
+    """A level's world as the agent perceives it: with a map of what it has seen, where it was trained with one."""
+    world = make_world(level, batch_size)
+    return Remembering(world, agent.system.map) if agent.system.map else world
+
+
 def load_agent(directory: str | os.PathLike) -> Agent:
     """The agent of an export directory, on one device.
 
@@ -42,7 +50,8 @@ def load_agent(directory: str | os.PathLike) -> Agent:
     try:
         config = ConfigDict(export.config)
         tokenizer = Tokenizer.from_json(export.tokenizer_json, str(directory))
-        system = make_system(config.model, tokenizer.vocab_size, config.data.text_length, NUM_ACTIONS)
+        system = make_system(config.model, tokenizer.vocab_size, config.data.text_length, NUM_ACTIONS,
+                             config.data.get("map", 0))
     except (AttributeError, KeyError) as error:
         raise UserError(f"{directory}: config.json is not of an agent of this version ({error})") from error
     return Agent(system, export.params, tokenizer, config, modes.compiled(system, config.agent))

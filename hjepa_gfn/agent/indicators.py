@@ -25,7 +25,7 @@ from hjepa_gfn.worlds.protocol import Observation
 
 # What the controller's table may name. All are larger the worse, but the two charges.
 NAMES = ("surprise", "surprise_fresh", "risk", "risk_followed", "subplan_surprise", "ambiguity", "charge", "percept_charge",
-         "left_plan", "prediction_error")
+         "left_plan", "prediction_error", "contradiction")
 
 
 def read(
@@ -145,7 +145,9 @@ class IndicatorReader:
         error = np.full(batch, np.nan)  # before the first action nothing was predicted
         if self.before is not None:
             error = np.asarray(self._error(self.agent.params, *self.before, percept), np.float64)
-        return found | {"followed": has, "prediction_error": error}
+        # of a world that is remembered; without a map nothing can contradict it
+        contradiction = np.asarray(observation.percept.get("contradicted", np.full(batch, np.nan)), np.float64)
+        return found | {"followed": has, "prediction_error": error, "contradiction": contradiction}
 
     def acted(self, observation: Observation, actions: np.ndarray) -> None:
         """What was done at a percept: the next one is compared with what the JEPA predicts from it."""

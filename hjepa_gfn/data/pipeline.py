@@ -13,6 +13,8 @@ from hjepa_gfn.data.tokenizer import Tokenizer
 from hjepa_gfn.data.worlds import world_pool, world_shapes
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary.phrases import actions_of, legs_of, parse_plan
+from hjepa_gfn.worlds import egocentric_map
+from hjepa_gfn.worlds.language import VIEW_SIZE
 
 Batch = dict[str, Any]
 
@@ -26,6 +28,7 @@ class PipelineConfig:
     text_length: int = 48  # X, tokens of a text
     mission_length: int = 12  # M, tokens of a mission
     tool_spans: bool = False  # texts with tool results in them, as marked spans
+    map: int = 0  # cells a side of a map of what was seen so far, in the place of views; 0: plain views
     worlds: int = 0  # episodes whose initial worlds are kept, for behaviour that is rolled out in training; 0: none
     world_size: int = 8  # cells a side of their grids
 
@@ -34,7 +37,8 @@ class Pipeline:
     """Random access to batches of one split, decoded once and kept in memory.
 
     A batch of B rows holds, for window w in ("start", "random"), from the first or from a uniformly drawn step on:
-        batch[w]["view"]       uint8[B, W+1, 7, 7, 3]   percepts, zero beyond the window's end
+        batch[w]["view"]       uint8[B, W+1, 7, 7, 3]   percepts, zero beyond the window's end; with
+                               `config.map` of M cells maps of what was seen up to there, [B, W+1, M, M, 3]
         batch[w]["direction"]  int32[B, W+1]
         batch[w]["action"]     int32[B, W]              zero beyond the window's end
         batch[w]["segment"]    int32[B, W]              leg indices, counted from the first action's leg
@@ -69,6 +73,9 @@ and, with `config.worlds`, an initial world a row, of an episode drawn among the
         self.store = store or load_episodes(data_dir, split)
         if getattr(config, "tool_spans", False):
             self.store = self.store.told()
+        if getattr(config, "map", 0):
+            egocentric_map.check_size(config.map)
+            self.store = self.store.remembered(int(config.map))
         self._batch_size, self._window = int(config.batch_size), int(config.window)
         for name in ("batch_size", "window", "text_length", "mission_length"):
             if getattr(config, name) < (3 if name.endswith("_length") else 1):
@@ -143,8 +150,9 @@ and, with `config.worlds`, an initial world a row, of an episode drawn among the
 def batch_shapes(config: Any) -> dict[str, Any]:
     """(shape, dtype) of every array of a batch that `training.agent_task` hands to training: see `Pipeline`."""
     b, w, x = config.batch_size, config.window, config.text_length
+    side = getattr(config, "map", 0) or VIEW_SIZE
     window = {
-        "view": ((b, w + 1, 7, 7, 3), np.uint8), "direction": ((b, w + 1), np.int32), "action": ((b, w), np.int32),
+        "view": ((b, w + 1, side, side, 3), np.uint8), "direction": ((b, w + 1), np.int32), "action": ((b, w), np.int32),
         "segment": ((b, w), np.int32), "clause": ((b, w), np.int32), "length": ((b,), np.int32)}
     text = ((b, x), np.int32)
     stated = {

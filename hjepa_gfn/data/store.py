@@ -11,6 +11,7 @@ from hjepa_gfn.data.directory import check_corpus
 from hjepa_gfn.data.episodes import PlanCorpus, config_of
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary.traces import VIEW_SHAPE
+from hjepa_gfn.worlds import egocentric_map
 
 _TEXTS = ("level", "mission", "situation", "final", "final_told")
 
@@ -20,7 +21,7 @@ class EpisodeStore:
     """N episodes; episode i has T_i actions and T_i + 1 percepts, which lie one after another from `offset[i]` on.
 
     Attributes:
-        view: uint8[S, 7, 7, 3], S = sum(T_i + 1).
+        view: uint8[S, 7, 7, 3], or maps [S, M, M, 3] (`remembered`); S = sum(T_i + 1).
         direction: int32[S].
         action: int32[S]; 0 where no action follows a percept.
         segment: int32[S], leg indices; 0 where no action follows a percept.
@@ -63,6 +64,21 @@ class EpisodeStore:
         """Everything that a tokenizer has to know: missions, final texts, drafts."""
         for mission, final, drafts in zip(self.mission, self.final, self.drafts, strict=True):
             yield from (mission, final, *drafts)
+
+    def remembered(self, size: int) -> "EpisodeStore":
+        """The same episodes with maps of `size` cells a side in the place of views: what was seen up to each percept."""
+        known, last = egocentric_map.empty_map((len(self),), size), int(self.steps.max())
+        view = np.zeros((len(self.view), size, size, 3), np.uint8)
+        for t in range(last + 1):
+            rows = np.flatnonzero(self.steps >= t)
+            frame = self.offset[rows] + t
+            some, taken = known[rows], np.full(len(rows), -1)
+            if t:
+                taken = self.action[frame - 1]
+                some = egocentric_map.moved(some, taken, self.view[frame - 1])
+            known[rows] = egocentric_map.seen(some, self.view[frame], taken).known
+            view[frame] = egocentric_map.percept(known[rows], self.view[frame])
+        return dataclasses.replace(self, view=view)
 
     def told(self) -> "EpisodeStore":
         """The same episodes with the texts that hold tool results in the place of those that do not."""

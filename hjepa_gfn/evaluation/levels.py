@@ -13,7 +13,7 @@ from hjepa_gfn.evaluation.probes import probe_accuracy
 from hjepa_gfn.objectives.jepa import jepa_loss
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import encode_window, find_segments
-from hjepa_gfn.worlds.language import AGENT_CELL
+from hjepa_gfn.worlds.egocentric_map import own_cell
 
 SHOWN = ("std", "rankme", "sigreg_over_floor", "pred_over_copy", "pred_over_copy_far", "calibration", "codes_used", "code")
 
@@ -72,8 +72,9 @@ def probe_table(params: Params, system: System, pipeline: Pipeline) -> dict[str,
     for level, (states, row, time) in seen.items():
         view, fit = window["view"][row, time], row < len(z1) // 2
         kind = lambda cell, view=view: view[:, cell[0], cell[1], 0].astype(int) * 8 + view[:, cell[0], cell[1], 1]
-        labels = {"direction": window["direction"][row, time], "carried": kind(AGENT_CELL),
-                  "ahead": kind((AGENT_CELL[0], AGENT_CELL[1] - 1))}
+        own = own_cell(system.map)
+        labels = {"direction": window["direction"][row, time], "carried": kind(own),
+                  "ahead": kind((own[0], own[1] - 1))}
         table[level] = {
             name: probe_accuracy((states[fit], label[fit]), (states[~fit], label[~fit])) for name, label in labels.items()}
     return table

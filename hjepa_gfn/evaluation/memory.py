@@ -6,7 +6,7 @@ episodes and tested on the other half; the simulator's state is their target and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,32 +14,17 @@ import numpy as np
 
 from hjepa_gfn.evaluation.probes import probe_accuracy, probe_r2
 from hjepa_gfn.evaluation.texts import auroc
-from hjepa_gfn.models.belief import Belief
+from hjepa_gfn.evaluation.walks import Walks, explore
+from hjepa_gfn.evaluation.world_model import as_window, calibration, read_steps
 from hjepa_gfn.objectives.belief import watch
 from hjepa_gfn.objectives.jepa import LOG_VARIANCE
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.worlds import jitted
-from hjepa_gfn.worlds.exploring import WALK, initial_worlds
+from hjepa_gfn.worlds.egocentric_map import remember
 from hjepa_gfn.worlds.language import AGENT_CELL, BALL, VIEW_SIZE
 
+_remember = jax.jit(remember, static_argnums=2)
 SURPRISE = 6  # a percept that shows so many cells for the first time could not be foreseen
-
-
-class Walks(NamedTuple):
-    """B episodes of T actions: percepts, actions, and the simulator's states [B, T+1, ...]."""
-
-    seen: dict[str, np.ndarray]
-    action: np.ndarray
-    state: jitted.GridState
-
-
-def explore(level: str, seeds: Sequence[int], steps: int, seed: int = 0) -> Walks:
-    """Exploring walks from the starts of a level's episodes."""
-    starts = initial_worlds(level, seeds)
-    rng = np.random.default_rng(seed)
-    action = rng.choice(len(WALK), (len(starts), steps), p=WALK).astype(np.int32)
-    states, seen = jax.jit(jitted.trace_states)(jitted.batch_of(starts), jnp.asarray(action))
-    return Walks(jax.tree.map(np.asarray, seen), action, jax.tree.map(np.asarray, states))
 
 
 def _ahead_and_aside(state: jitted.GridState) -> tuple[np.ndarray, np.ndarray]:
@@ -89,15 +74,23 @@ def lone_object(walks: Walks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return place, shown, before & there
 
 
-def beliefs_of(system: System, params: Params, belief: Belief, belief_params: Params, walks: Walks) -> dict[str, np.ndarray]:
-    """Along the walks: percept embeddings "z", beliefs "belief", and of what is expected next: squared residual and variance
-    per dimension "residual2", "variance" [B, T, Z], and the ensemble's spread "epistemic" [B, T]."""
+def seen_by(system: System, walks: Walks) -> dict[str, np.ndarray]:
+    """The walks' percepts as the agent has them: maps of what was seen (`worlds.egocentric_map`) where it has such."""
+    if not system.map:
+        return walks.seen
+    return {**walks.seen, "view": np.asarray(_remember(walks.seen["view"], walks.action, system.map))}
+
+
+def beliefs_of(system: System, params: Params, walks: Walks) -> dict[str, np.ndarray]:
+    """Along walks, percepts as `seen_by`: percept embeddings "z", beliefs "belief", and of what is expected next: squared
+    residual and variance per dimension "residual2", "variance" [B, T, Z], and the ensemble's spread "epistemic" [B, T]."""
+    belief, own = system.belief, params["belief"]
 
     @jax.jit
     def run(view: jnp.ndarray, direction: jnp.ndarray, action: jnp.ndarray) -> dict[str, jnp.ndarray]:
-        apply = lambda *args, method: belief.apply({"params": belief_params}, *args, method=method)  # noqa: E731
+        apply = lambda *args, method: belief.apply({"params": own}, *args, method=method)  # noqa: E731
         z = system.level(params, view, direction, method="encode")
-        prior, after = watch(belief, belief_params, z, action, jnp.ones(direction.shape, bool))
+        prior, after = watch(belief, own, z, action, jnp.ones(direction.shape, bool))
         expected = apply(prior[:, 1:], method="decode")
         variance = jnp.exp(jnp.clip(apply(prior[:, 1:], method="log_variance"), *LOG_VARIANCE))
         members = apply(after[:, :-1], action, method="members_of")
@@ -108,43 +101,51 @@ def beliefs_of(system: System, params: Params, belief: Belief, belief_params: Pa
     return jax.tree.map(np.asarray, found)
 
 
-def memory_table(
-    system: System, params: Params, belief: Belief, belief_params: Params, level: str, seeds: Sequence[int], steps: int = 40
-) -> dict[str, Any]:
-    """Memory, calibration and ambiguity of the belief.
+def states_of(system: System, params: Params, walks: Walks) -> dict[str, dict[str, np.ndarray]]:
+    """Of the walks, by what knows: the percepts' "embedding", with what the JEPA expects next, and the "belief" where there is
+    one; each "state" [B, T+1, .], "residual2" and "variance" [B, T, Z], and a belief's "epistemic" [B, T]."""
+    walks = walks._replace(seen=seen_by(system, walks))
+    steps = read_steps(system, params, as_window(walks), 1)
+    found = {"embedding": {"state": steps.z, "residual2": steps.residual2, "variance": steps.variance}}
+    if system.belief:
+        of_belief = beliefs_of(system, params, walks)
+        found["belief"] = {"state": of_belief["belief"], **{k: of_belief[k] for k in ("residual2", "variance", "epistemic")}}
+    return found
 
-    Returns:
-        "lone object out of view": R^2 of probes for the place of the one object of GoToObj levels while the percept does not
-        show what was shown before, from the "belief" and from the percept's "embedding"; "position", "direction", "carried":
-        the same two for the agent's own place (R^2), compass direction and load (accuracy) on `level`; "calibration", mean
-        r^2 / sigma^2 of the next percept; "calibration_log_correlation" over steps; "ambiguity_auroc": of predicted variance
-        against percepts that really show something new; "epistemic_auroc" likewise of the ensemble's spread.
+
+def memory_table(system: System, params: Params, level: str, seeds: Sequence[int], steps: int = 40) -> dict[str, Any]:
+    """Memory, calibration and ambiguity on exploring walks of held-out seeds, of the percepts' "embedding" and of the "belief".
+
+    Returns, by which of the two knows:
+        "lone object out of view": R^2 of probes for the place of the one object of GoToObj levels while the view does not
+        show what was shown before; "position" (R^2), "direction", "carried" (accuracy), the agent's own on `level`;
+        "calibration": mean r^2 / sigma^2 of the next percept, "calibration_log_correlation" over steps; "ambiguity_auroc": of
+        predicted variance against percepts that really show something new, "epistemic_auroc" likewise of the ensemble's
+        spread; and, by itself, "surprising percepts": how many do.
     """
-    half = len(seeds) // 2
-    table: dict[str, Any] = {}
-    alone = explore("BabyAI-GoToObj-v0", seeds, steps)
+    alone, walks = explore("BabyAI-GoToObj-v0", seeds, steps), explore(level, seeds, steps)
     place, shown, before = lone_object(alone)
-    found = beliefs_of(system, params, belief, belief_params, alone)
-    hidden = before & ~shown
-    fit = np.arange(len(seeds))[:, None] < half
-    table["lone object out of view"] = {
-        name: probe_r2((found[x][hidden & fit], place[hidden & fit]), (found[x][hidden & ~fit], place[hidden & ~fit]))
-        for name, x in (("belief", "belief"), ("embedding", "z"))}
-    walks = explore(level, seeds, steps)
-    found = beliefs_of(system, params, belief, belief_params, walks)
+    fit = np.arange(len(seeds))[:, None] < len(seeds) // 2
     pocket = walks.state.pocket[..., 0].astype(int) * 16 + walks.state.pocket[..., 1]
     everywhere = np.ones(pocket.shape, bool)
-    for name, target, probe in (("position", walks.state.position.astype(float), probe_r2),
-                                ("direction", walks.seen["direction"], probe_accuracy), ("carried", pocket, probe_accuracy)):
-        table[name] = {
-            kind: probe((found[x][everywhere & fit], target[everywhere & fit]),
-                        (found[x][everywhere & ~fit], target[everywhere & ~fit]))
-            for kind, x in (("belief", "belief"), ("embedding", "z"))}
-    residual, variance = found["residual2"].mean(-1), found["variance"].mean(-1)
-    table["calibration"] = float((found["residual2"] / found["variance"]).mean())
-    table["calibration_log_correlation"] = float(np.corrcoef(np.log(residual.ravel() + 1e-9), np.log(variance.ravel()))[0, 1])
     new = first_seen(walks)[:, 1:] >= SURPRISE
-    table["ambiguity_auroc"] = auroc(variance[new], variance[~new])
-    table["epistemic_auroc"] = auroc(found["epistemic"][new], found["epistemic"][~new])
-    table["surprising percepts"] = float(new.mean())
+    table: dict[str, Any] = {"surprising percepts": float(new.mean())}
+    of_alone, of_walks = states_of(system, params, alone), states_of(system, params, walks)
+    targets = {
+        "lone object out of view": (of_alone, place, before & ~shown, probe_r2),
+        "position": (of_walks, walks.state.position.astype(float), everywhere, probe_r2),
+        "direction": (of_walks, walks.seen["direction"], everywhere, probe_accuracy),
+        "carried": (of_walks, pocket, everywhere, probe_accuracy)}
+    for knows, found in of_walks.items():
+        own = {}
+        for name, (states, target, where, probe) in targets.items():
+            x = states[knows]["state"]
+            own[name] = probe((x[where & fit], target[where & fit]), (x[where & ~fit], target[where & ~fit]))
+        flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
+        own |= calibration(flat(found["residual2"]), flat(found["variance"]))
+        variance = found["variance"].mean(-1)
+        own["ambiguity_auroc"] = auroc(variance[new], variance[~new])
+        if "epistemic" in found:
+            own["epistemic_auroc"] = auroc(found["epistemic"][new], found["epistemic"][~new])
+        table[knows] = own
     return table

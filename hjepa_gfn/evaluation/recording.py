@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hjepa_gfn.agent.agent import Agent
+from hjepa_gfn.agent.agent import Agent, world_for
 from hjepa_gfn.agent.controlled import controlled_mode
 from hjepa_gfn.agent.controller import ControlledMode
 from hjepa_gfn.agent.decision import Decision, Trace
 from hjepa_gfn.agent.indicators import NAMES, IndicatorReader
 from hjepa_gfn.agent.runner import run_episodes
 from hjepa_gfn.evaluation.report_views import StepView, SwitchView, TraceView
-from hjepa_gfn.worlds import make_world
 from hjepa_gfn.worlds.protocol import Observation, World
 
 
@@ -49,7 +48,7 @@ def record_episodes(
 ) -> list[Recorded]:
     """Plays one episode a seed under a controller's table (without one: in the mode `start`); see `controlled_mode`."""
     n = len(seeds)
-    world = make_world(level, n)
+    world = world_for(agent, level, n)
     new: dict[int, Decision] = {}
     mode = controlled_mode(agent, seed, table, start, new.__setitem__, reader)
     found = [Recorded("", "", False, [], [], [], [], []) for _ in seeds]

@@ -27,6 +27,7 @@ def write_report(
     curves: Sequence[Mapping[str, Any]] = (),
     episodes: Sequence[EpisodeView] = (),
     texts: Sequence[TextView] = (),
+    plots: Sequence[str] = (),
 ) -> tuple[pathlib.Path, pathlib.Path]:
     """Writes report.json and report.html into `out_dir` (made if need be); each file appears whole or not at all.
 
@@ -38,6 +39,7 @@ def write_report(
         infinities null.
       curves: rows of metrics.jsonl, {"step": ..., "<group>/<metric>": value}.
       episodes: to be played back; those that no longer fit into a page of 6 MB are left out, and the page says so.
+      plots: of the world model, as SVG (`diagnosis`).
       texts: what the exemplary actor wrote, with the energies the agent gives to it.
 
     Returns:
@@ -49,7 +51,7 @@ def write_report(
     """
     out = pathlib.Path(out_dir)
     numbers = complete_report(report)
-    page = render_page(numbers, list(curves), list(episodes), list(texts))
+    page = render_page(numbers, list(curves), list(episodes), list(texts), list(plots))
     try:
         out.mkdir(parents=True, exist_ok=True)
         _write_whole(out / "report.html", page)
@@ -61,7 +63,8 @@ def write_report(
 
 
 def render_page(
-    numbers: dict[str, Any], curves: list[Mapping[str, Any]], episodes: list[EpisodeView], texts: list[TextView]
+    numbers: dict[str, Any], curves: list[Mapping[str, Any]], episodes: list[EpisodeView], texts: list[TextView],
+    plots: Sequence[str] = (),
 ) -> str:
     """The HTML page for numbers from `complete_report`; it needs no network and no other file."""
     body = [
@@ -72,6 +75,7 @@ def render_page(
         sections.measures(numbers),
         sections.principles_table(numbers),
         sections.jepa_table(numbers),
+        sections.world_model(numbers, plots),
         sections.curves_section(curves),
         sections.appendix(numbers),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hjepa_gfn.evaluation.drawing_curves import panel, pick_curves, read_curves
@@ -174,6 +174,27 @@ def jepa_table(report: Mapping[str, Any]) -> str:
     body = f'<div class="wide"><table class="jepa"><thead><tr><th>level</th>{head}</tr></thead><tbody>{"".join(rows)}'
     lead = "No single number is proof against collapse, neither a low loss nor a high rank. Read them together."
     return section("jepa", "World model", lead, body + "</tbody></table></div>")
+
+
+def world_model(report: Mapping[str, Any], plots: Sequence[str]) -> str:
+    """What the step level's world model knows of experts' episodes and of exploring walks: numbers and plots."""
+    lines = [
+        ("place of a lone object out of view, R²", "memory.embedding.lone object out of view"),
+        ("own place, R²", "memory.embedding.position"),
+        ("own direction, accuracy", "memory.embedding.direction"),
+        ("what is carried, accuracy", "memory.embedding.carried"),
+        ("ambiguity, AUROC: predicted variance where a percept shows new cells", "memory.embedding.ambiguity_auroc"),
+        ("r² / σ², experts", "dynamics.experts.calibration"), ("r² / σ², walks", "dynamics.walks.calibration"),
+        ("true action predicts best, experts", "dynamics.experts.true_action_best"),
+        ("true action predicts best, walks", "dynamics.walks.true_action_best"),
+    ]
+    if not isinstance(report.get("world_model"), dict):
+        return ""
+    rows = "".join(f"<dt>{esc(words)}</dt><dd>{number(report, f'world_model.{key}')}</dd>" for words, key in lines)
+    lead = "Held-out episodes of experts, and exploring walks on test seeds. Probes are fitted on half of the walks, to what " \
+           "the simulator knows, and tested on the other half; the agent never sees their targets."
+    body = f'<div class="cards"><div class="card"><h3>What it knows</h3><dl>{rows}</dl></div></div>{"".join(plots)}'
+    return section("knowledge", "What the world model knows", lead, body)
 
 
 def _suspicious(metric: str, value: Any) -> bool:

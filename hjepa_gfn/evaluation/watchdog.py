@@ -5,26 +5,28 @@ both kinds begin from the same seeds; indicators are read once, at the first per
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hjepa_gfn.agent.agent import Agent
+from hjepa_gfn.agent.agent import Agent, world_for
 from hjepa_gfn.agent.indicators import IndicatorReader
 from hjepa_gfn.agent.runner import PlanningMode
 from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.texts import auroc
 from hjepa_gfn.plans import root_plan
-from hjepa_gfn.worlds import make_world
+from hjepa_gfn.worlds import Observation, World
+from hjepa_gfn.worlds.remembering import Remembering
 
 KINDS = ("none", "teleported", "colours", "noise")
 # Which way each indicator points when something is wrong: -1 where less is worse.
 SIGNS = {"surprise": 1, "surprise_fresh": 1, "risk": 1, "risk_followed": 1, "subplan_surprise": 1, "ambiguity": 1, "charge": -1,
-         "percept_charge": -1, "left_plan": 1, "prediction_error": 1}
+         "percept_charge": -1, "left_plan": 1, "prediction_error": 1, "contradiction": 1}
 FIRST_OBJECT, LAST_OBJECT, COLOURS, OBJECTS = 4, 7, 6, 11  # MiniGrid: door, key, ball, box; how many colours and objects
 NOISE = 0.1  # share of cells
 
@@ -44,6 +46,14 @@ def add_noise(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(hit[..., None], anything, view)
 
 
+def tampered(world: World, observation: Observation, change: Callable[[np.ndarray], np.ndarray]) -> Observation:
+    """The newest observation as it would be had the sensors shown something else: of a world that remembers, what is shown
+    now changes and what was seen before does not."""
+    if isinstance(world, Remembering):
+        return world.tamper(change)
+    return observation._replace(percept={**observation.percept, "view": change(observation.percept["view"])})
+
+
 def indicators_at(
     agent: Agent, level: str, seeds: Sequence[int], kind: str, at: int, seed: int, reader: IndicatorReader | None = None
 ) -> dict[str, np.ndarray]:
@@ -54,7 +64,7 @@ def indicators_at(
     """
     if kind not in KINDS:
         raise UserError(f"unknown anomaly {kind!r}: there are {', '.join(KINDS)}")
-    world, rng = make_world(level, len(seeds)), np.random.default_rng([seed, at])
+    world, rng = world_for(agent, level, len(seeds)), np.random.default_rng([seed, at])
     reader = reader or IndicatorReader(agent, seed)
     reader.begin(seed)
     planning = PlanningMode(agent, seed, reader.on_decision)
@@ -71,9 +81,7 @@ def indicators_at(
     if kind == "teleported":
         observation = world.displace(np.flatnonzero(running))
     elif kind != "none":
-        view = observation.percept["view"]
-        view = swap_colours(view) if kind == "colours" else add_noise(view, rng)
-        observation = observation._replace(percept={**observation.percept, "view": view})
+        observation = tampered(world, observation, swap_colours if kind == "colours" else partial(add_noise, rng=rng))
     return {name: np.asarray(value)[running] for name, value in reader(observation, running).items()}
 
 

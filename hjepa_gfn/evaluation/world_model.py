@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hjepa_gfn.evaluation.memory import Walks
 from hjepa_gfn.evaluation.probes import probe_accuracy, probe_r2
+from hjepa_gfn.evaluation.walks import Walks
 from hjepa_gfn.objectives.jepa import LOG_VARIANCE
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.worlds.language import AGENT_CELL, DOOR

@@ -95,11 +95,33 @@ class Agent:
         self.signature = json.loads(self._read("programs/signature.json")) if known else None
         self._calls = {}
 
+    def perceive(self, view, memory=None, action=None) -> tuple[jax.Array, tuple]:
+        """What an agent with a map reads instead of a view: (map uint8 [b, M, M, 3], memory for the next call).
+
+        Args:
+          view: uint8 [b, 7, 7, 3], the newest percept.
+          memory: what the call for the percept before it returned; None: the episode begins.
+          action: int32 [b], the actions taken between the two.
+
+        Raises:
+          ValueError: the agent has no map, or memory comes without actions.
+        """
+        if (memory is None) != (action is None):
+            raise ValueError("perceive: memory and action belong together, and an episode begins without either")
+        rows, known = len(view), (self.signature or {"programs": {}})["programs"].get("perceive")
+        if memory is None and known:
+            memory = np.zeros((rows, *known["inputs"]["known"]["shape"][1:]), np.uint8), view
+        action = np.full(rows, -1) if action is None else action
+        last, before = memory or (None, None)
+        found = self.call("perceive", ("view", "known"), known=last, before=before, view=view, action=action)
+        return found["view"], (found["known"], view)
+
     def sample_plan(self, view, direction, mission, seed=0, temperature=None, log_prob=False) -> Any:
         """Plans z ~ P_F(z|c), one for each of b situations.
 
         Args:
-          view: uint8 [b, 7, 7, 3]. direction: int32 [b]. mission: int32 [b, M] token ids.
+          view: uint8 [b, 7, 7, 3], or the map of what was seen, [b, n, n, 3], that the signature asks for.
+          direction: int32 [b]. mission: int32 [b, M] token ids.
           seed: an int, or the two uint32 words of a key.
           temperature: above 0; the agent's own if None.
           log_prob: also return log P_F of the edits in the order they were made, and log P_B of undoing them in that order,
@@ -138,7 +160,7 @@ class Agent:
         described = self.signature["programs"][name]
         for key, default in described["defaults"].items():
             inputs[key] = default if inputs.get(key) is None else inputs[key]
-        if np.ndim(inputs["seed"]) == 0:
+        if "seed" in inputs and np.ndim(inputs["seed"]) == 0:
             seed = int(inputs["seed"])
             inputs["seed"] = np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32)
         inputs = _converted(inputs, described["inputs"], self._device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -23,6 +24,8 @@ from hjepa_gfn.objectives.policies import Exploration, evaluate, log_prob_of_pat
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import encode_start
 from hjepa_gfn.plans import Plan, root_plan
+from hjepa_gfn.worlds.egocentric_map import moved, percept, seen
+from hjepa_gfn.worlds.language import VIEW_SIZE
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 Arrays = dict[str, Any]
@@ -50,8 +53,17 @@ def explain(system: System, params: Params, inputs: Arrays) -> Arrays:
     return {"text": text}
 
 
+def perceive(system: System, params: Params, inputs: Arrays) -> Arrays:
+    """The map that a percept and those before it make (`worlds.egocentric_map`): "view" is what the other programs read,
+    "known" goes into the next call."""
+    action = inputs["action"]
+    step = seen(moved(inputs["known"], action, inputs["before"]), inputs["view"], action)
+    return {"known": step.known, "view": percept(step.known, inputs["view"]), "contradicted": step.contradicted}
+
+
 def program_files(
-    system: System, params: Mapping[str, Any], mission_length: int, temperature: float, text_temperature: float
+    system: System, params: Mapping[str, Any], mission_length: int, temperature: float, text_temperature: float,
+    only: tuple[str, ...] = ("sample_plan", "explain", "perceive"),
 ) -> dict[str, bytes]:
     """The programs of an agent, with their signature, as files by name.
 
@@ -60,20 +72,25 @@ def program_files(
       mission_length: words of a mission.
       temperature: of the sampler, where a caller names none.
       text_temperature: the same of the explainer.
+      only: which of them; `perceive` where the agent has a map.
     """
     shapes = {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in params.items()}
     described: dict[str, Any] = {}
     files: dict[str, bytes] = {}
     plans = jax.eval_shape(lambda: root_plan(system.spec, (1,)))._asdict()
-    for fn, extra, default in ((sample_plan, {}, temperature), (explain, {"plan": plans}, text_temperature)):
-        inputs = _inputs(mission_length, extra)
+    given = partial(_inputs, system.view_size, mission_length)
+    programs = [(sample_plan, given({}), {"temperature": temperature}),
+                (explain, given({"plan": plans}), {"temperature": text_temperature})]
+    if system.map:
+        programs.append((perceive, _seen(system.map), {}))
+    for fn, inputs, defaults in (entry for entry in programs if entry[0].__name__ in only):
         with _without_source_locations():
             exported = export.export(jax.jit(_flat(system, fn)), platforms=PLATFORMS)(shapes, inputs)
         outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
         name, file = fn.__name__, f"programs/{fn.__name__}.stablehlo"
         files[file] = bytes(exported.serialize())
         described[name] = {
-            "file": file, "inputs": _describe(inputs), "outputs": _describe(outputs), "defaults": {"temperature": default}}
+            "file": file, "inputs": _describe(inputs), "outputs": _describe(outputs), "defaults": defaults}
     signature = {"jax": jax.__version__, "platforms": PLATFORMS, "programs": described}
     files["programs/signature.json"] = (json.dumps(signature, indent=2) + "\n").encode()
     files["programs/flatbuffers.zip"] = _flatbuffers()
@@ -107,21 +124,29 @@ def _key(inputs: Arrays) -> jnp.ndarray:
 
 
 def _context(system: System, params: Params, inputs: Arrays) -> Context:
-    percept = {"view": inputs["view"], "direction": inputs["direction"]}
-    z1, _ = encode_start(system, params, percept)
-    return system.net(params, percept, z1, inputs["mission"], method="context")
+    sensed = {"view": inputs["view"], "direction": inputs["direction"]}
+    z1, _ = encode_start(system, params, sensed)
+    return system.net(params, sensed, z1, inputs["mission"], method="context")
 
 
-def _inputs(mission_length: int, extra: Arrays) -> Arrays:
+def _inputs(side: int, mission_length: int, extra: Arrays) -> Arrays:
     """Shapes of a program's inputs; `extra` has a batch axis of any size, which the symbol b replaces."""
     (b,) = export.symbolic_shape("b")
     shape = jax.ShapeDtypeStruct
     return {
-        "view": shape((b, 7, 7, 3), jnp.uint8), "direction": shape((b,), jnp.int32),
+        "view": shape((b, side, side, 3), jnp.uint8), "direction": shape((b,), jnp.int32),
         "mission": shape((b, mission_length), jnp.int32),
         "seed": shape((2,), jnp.uint32), "temperature": shape((), jnp.float32),
         **jax.tree.map(lambda x: shape((b, *x.shape[1:]), x.dtype), extra),
     }  # fmt: skip
+
+
+def _seen(size: int) -> Arrays:
+    """Shapes of what `perceive` reads; the action is -1 where there was none yet."""
+    (b,) = export.symbolic_shape("b")
+    views = jax.ShapeDtypeStruct((b, VIEW_SIZE, VIEW_SIZE, 3), jnp.uint8)
+    return {"known": jax.ShapeDtypeStruct((b, size, size, 3), jnp.uint8), "before": views, "view": views,
+            "action": jax.ShapeDtypeStruct((b,), jnp.int32)}
 
 
 def _describe(tree: Any) -> Any:

@@ -21,7 +21,7 @@ class ContextLayer(nn.Module):
 
 
 class ContextEncoder(nn.Module):
-    """Mission words and `queries` learned queries attend over the percept's 49 cells and the JEPA state s_0."""
+    """Mission words and `queries` learned queries attend over a percept's cells and the JEPA state s_0."""
 
     width: int
     heads: int
@@ -35,19 +35,20 @@ class ContextEncoder(nn.Module):
     def __call__(
         self, percept: dict[str, jnp.ndarray], state: jnp.ndarray, mission: jnp.ndarray
     ) -> tuple[jnp.ndarray, jnp.ndarray]:
-        """percept {view uint8 [B,7,7,3], direction int32 [B]}; state z1 [B, Z] (stop-gradient); mission int32 [B, M].
+        """percept {view uint8 [B,7,7,3] (or a map [B,n,n,3]), direction int32 [B]}; state z1 [B, Z] (stop-gradient);
+        mission int32 [B, M].
 
         Word 0 of a mission is padding.
 
         Returns: tokens [B, C, D] and mask bool [B, C], C = queries + 1 + M.
         """
-        view = percept["view"].astype(jnp.int32).reshape(-1, 49, 3)
+        view = percept["view"].astype(jnp.int32).reshape(percept["view"].shape[0], -1, 3)
         batch = view.shape[0]
         flat = (None, None)
         cells = Embed(16, self.width, 0.5, flat, name="object")(view[..., 0])
         cells += Embed(8, self.width, 0.5, flat, name="colour")(view[..., 1])
         cells += Embed(4, self.width, 0.5, flat, name="door_state")(view[..., 2])
-        cells += Embed(49, self.width, 0.5, flat, name="cell")(jnp.arange(49))
+        cells += Embed(view.shape[1], self.width, 0.5, flat, name="cell")(jnp.arange(view.shape[1]))
         cells += Embed(4, self.width, 0.5, flat, name="direction")(percept["direction"])[:, None]
         words = Embed(self.text_vocab, self.width, 0.5, ("vocab", "embed"), name="word")(mission)
         words += Embed(mission.shape[1], self.width, 0.5, flat, name="place")(jnp.arange(mission.shape[1]))

@@ -53,7 +53,7 @@ class JepaSizes:
 
 
 class PerceptEncoder(nn.Module):
-    """E1: symbolic 7x7x3 view and direction -> z [..., state]."""
+    """E1: symbolic view (7x7x3, or a map) and direction -> z [..., state]."""
 
     sizes: JepaSizes
 
@@ -196,7 +196,7 @@ class Jepa(nn.Module):
         self.all_levels = levels
 
     def encode(self, view: jnp.ndarray, direction: jnp.ndarray) -> jnp.ndarray:
-        """z^1 [..., state] of percepts: view uint8 [..., 7, 7, 3], direction int32 [...]."""
+        """z^1 [..., state] of percepts: view uint8 [..., 7, 7, 3] (or maps), direction int32 [...]."""
         return self.all_levels[0].encoder(view, direction)
 
     def encode_segment(self, below: jnp.ndarray, weight: jnp.ndarray, level: int) -> jnp.ndarray:

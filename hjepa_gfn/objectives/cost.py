@@ -11,8 +11,9 @@ import dataclasses
 from typing import Any
 
 from hjepa_gfn.models import fsq
+from hjepa_gfn.worlds.language import VIEW_SIZE
 
-CELLS, VIEW = 49, 396  # cells of a view; numbers that the JEPA's encoder reads of a percept
+CELL, COMPASS = 8, 4  # numbers that the JEPA's encoder reads of each cell of a percept, and of the compass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Sizes:
     window: int
     decisions: int
     seen: int      # edits of a trajectory that an E-step re-evaluates
+    cells: int     # of a percept
     levels: tuple[int, ...]  # segments of a window at every level above the first, from the second
 
 
@@ -48,7 +50,7 @@ def sizes_of(config: Any, actions: int = 7) -> Sizes:
     return Sizes(
         m.width, m.mlp, m.layers, m.context_layers, m.queries, m.queries + 1 + d.mission_length, d.text_length, nodes,
         2 * nodes, d.vocab, codes, m.state, m.hidden, d.window, config.em.decisions,
-        min(config.em.window or 2 * nodes, 2 * nodes), levels)
+        min(config.em.window or 2 * nodes, 2 * nodes), (d.get("map", 0) or VIEW_SIZE) ** 2, levels)
 
 
 # --- one pass each ---------------------------------------------------------------------------------------------------
@@ -66,7 +68,7 @@ def keys(s: Sizes, tokens: float) -> float:
 
 def context(s: Sizes, rows: int) -> float:
     """Context tokens of percepts and missions."""
-    layer = keys(s, rows * CELLS) + block(s, rows * s.context, s.context + CELLS)
+    layer = keys(s, rows * s.cells) + block(s, rows * s.context, s.context + s.cells)
     return s.context_layers * layer + 2 * rows * s.state * s.width
 
 
@@ -130,7 +132,7 @@ def write(s: Sizes, rows: int) -> float:
 
 def percepts(s: Sizes, count: float) -> float:
     """Level-1 states of percepts."""
-    return 2 * count * (VIEW * s.hidden + s.hidden**2 + s.hidden * s.state)
+    return 2 * count * ((CELL * s.cells + COMPASS) * s.hidden + s.hidden**2 + s.hidden * s.state)
 
 
 def segments(s: Sizes, units: float, count: float) -> float:

@@ -13,6 +13,8 @@ from hjepa_gfn.models.indicators import Watchdog
 from hjepa_gfn.models.jepa import Jepa, JepaSizes, LevelSizes
 from hjepa_gfn.models.layers import Compute
 from hjepa_gfn.plans import PlanSpec
+from hjepa_gfn.worlds.egocentric_map import check_size
+from hjepa_gfn.worlds.language import VIEW_SIZE
 
 Params = dict[str, Any]
 
@@ -36,6 +38,7 @@ class System:
     max_steps: int  # steps of its first leg that are spelled out
     belief: Belief | None = None
     upper: tuple[int, ...] = ()  # at most so many segments of an observed plan at the scales above legs, from the coarsest
+    map: int = 0                 # cells a side of the map that percepts come in (`worlds.egocentric_map`); 0: plain views
     level_link: bool = False     # whether the energy links expanded edges to their sub-plans (`grounding.level_link`)
 
     def net(self, params: Params, *args, method: str) -> Any:
@@ -50,6 +53,11 @@ class System:
     def spans(self) -> tuple[int, ...]:
         """Of an observed plan, the most units at each scale, from the coarsest."""
         return (*self.upper, self.max_legs, self.max_steps)
+
+    @property
+    def view_size(self) -> int:
+        """Cells a side of what percepts show."""
+        return self.map or VIEW_SIZE
 
     @property
     def watchdog(self) -> Watchdog:
@@ -118,8 +126,12 @@ def level_sizes(model: Any) -> tuple[LevelSizes, ...]:
     return levels
 
 
-def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int) -> System:
-    """Builds the modules from the `model` section of a config; without a belief where `model.belief.size` is 0 or missing."""
+def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int, map: int = 0) -> System:
+    """Builds the modules from the `model` section of a config; without a belief where `model.belief.size` is 0 or missing.
+
+    `map`: `data.map`, the size of the maps that percepts come in, or 0.
+    """
+    check_size(map)
     jepa = JepaSizes(
         state=model.state, hidden=model.hidden, num_actions=num_actions,
         step_levels=tuple(model.step_levels), levels=level_sizes(model), reach=getattr(model, "reach", 0))
@@ -141,7 +153,7 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int)
     belief = None
     if sizes_of_belief and sizes_of_belief["size"]:
         belief = Belief(percept=model.state, num_actions=num_actions, **sizes_of_belief)
-    return System(spec, AgentNetwork(spec, sizes), Jepa(jepa), model.max_legs, model.max_steps, belief, upper, link)
+    return System(spec, AgentNetwork(spec, sizes), Jepa(jepa), model.max_legs, model.max_steps, belief, upper, map, link)
 
 
 def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params:
@@ -149,14 +161,15 @@ def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params
     from hjepa_gfn.plans import root_plan
 
     sizes, jepa = system.network.sizes, system.jepa.sizes
-    view, one = jnp.zeros((1, 7, 7, 3), jnp.uint8), jnp.zeros((1,), jnp.int32)
+    side = system.view_size
+    view, one = jnp.zeros((1, side, side, 3), jnp.uint8), jnp.zeros((1,), jnp.int32)
     key_net, key_jepa = jax.random.split(key)
     network = system.network.init(
         key_net, {"view": view, "direction": one}, jnp.zeros((1, jepa.state)), jnp.ones((1, mission_length), jnp.int32),
         root_plan(system.spec, (1, 1)), jnp.ones((1, sizes.text_length), jnp.int32))["params"]
     window = jnp.zeros((1, 2), jnp.int32)
     levels = system.jepa.init(
-        key_jepa, jnp.zeros((1, 3, 7, 7, 3), jnp.uint8), jnp.zeros((1, 3), jnp.int32), window, window, jnp.ones((1, 2)))
+        key_jepa, jnp.zeros((1, 3, side, side, 3), jnp.uint8), jnp.zeros((1, 3), jnp.int32), window, window, jnp.ones((1, 2)))
     groups = split_groups(network)
     if system.belief:
         z = jnp.zeros((1, 2, jepa.state))

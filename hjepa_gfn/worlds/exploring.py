@@ -14,6 +14,7 @@ from minigrid.minigrid_env import MiniGridEnv
 
 from hjepa_gfn.worlds import jitted
 from hjepa_gfn.worlds.babyai import DONE, FORWARD, LEFT, PICKUP, RIGHT, make_env, reset_env
+from hjepa_gfn.worlds.egocentric_map import remember
 
 WALK = np.array([0.22, 0.22, 0.5, 0.02, 0.02, 0.02, 0.0])  # probabilities of MiniGrid's actions, drawn independently
 REPLACED = 0.25   # of the actions of a perturbed row, those that are replaced
@@ -101,7 +102,7 @@ def cut_legs(key: jax.Array, action: jax.Array, longest: int) -> jax.Array:
     return legs.T
 
 
-def explore(key: jax.Array, starts: Starts, steps: int, lead: int = 0, longest: int = 8) -> dict[str, jax.Array]:
+def explore(key: jax.Array, starts: Starts, steps: int, lead: int = 0, longest: int = 8, map: int = 0) -> dict[str, jax.Array]:
     """Windows of exploring rows, as the JEPA reads them.
 
     Args:
@@ -110,9 +111,10 @@ def explore(key: jax.Array, starts: Starts, steps: int, lead: int = 0, longest: 
         steps: T, actions in a window.
         lead: at most so many steps are taken before the window begins (how many is drawn by row).
         longest: steps of a leg, at most.
+        map: cells a side of maps that percepts come in (`egocentric_map`); 0: plain views.
 
     Returns:
-        view uint8[B, T+1, 7, 7, 3], direction int32[B, T+1], action and segment int32[B, T], length int32[B] (all T).
+        view uint8[B, T+1, 7, 7, 3] (or maps), direction int32[B, T+1], action and segment int32[B, T], length int32[B] (all T).
     """
     rows = starts.action.shape[0]
     k_idle, k_act, k_leg = jax.random.split(key, 3)
@@ -120,7 +122,8 @@ def explore(key: jax.Array, starts: Starts, steps: int, lead: int = 0, longest: 
     action = draw_actions(k_act, starts.action, starts.length, begin, lead + steps)
     action = jnp.where(jnp.arange(lead + steps) < begin[:, None], DONE, action)
     _, seen = jitted.roll_out(starts.world, action)
+    view = remember(seen["view"], action, map) if map else seen["view"]
     action = action[:, lead:]
     return {
-        "view": seen["view"][:, lead:], "direction": seen["direction"][:, lead:].astype(jnp.int32), "action": action,
+        "view": view[:, lead:], "direction": seen["direction"][:, lead:].astype(jnp.int32), "action": action,
         "segment": cut_legs(k_leg, action, longest), "length": jnp.full((rows,), steps, jnp.int32)}

@@ -45,7 +45,7 @@ def test_what_is_read_is_of_the_followed_plan_and_of_the_new_ones():
         return found, (risk, energy, log_habit, first_leg(SYSTEM, p, fresh), foreseen)
 
     found, (risk, energy, log_habit, leg, foreseen) = jax.tree.map(lambda x: np.asarray(x, np.float64), run(params))
-    assert set(NAMES) - set(found) == {"left_plan", "prediction_error"}
+    assert set(NAMES) - set(found) == {"left_plan", "prediction_error", "contradiction"}
     np.testing.assert_allclose(found["risk_followed"], risk[:, 0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["risk"], risk[:, 1:].mean(1), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["first_risk"], risk[:, 1], rtol=1e-4, atol=1e-5)

@@ -220,6 +220,30 @@ def test_any_object_with_the_sizes_is_a_config():
     assert batch["final"].shape == (2, 9) and batch["start"]["view"].shape == (2, 4, 7, 7, 3)
 
 
+def test_maps_hold_what_the_whole_episode_showed_before():
+    """Windows cut from the middle of an episode show what was seen before they begin."""
+    from hjepa_gfn.worlds.egocentric_map import remember
+
+    mapped, plain = make(map=13), make()
+    shapes = batch_shapes(PipelineConfig(batch_size=12, window=WINDOW, map=13))
+    assert shapes["random"]["view"][0] == (12, WINDOW + 1, 13, 13, 3)
+    store, batch, views = plain.store, mapped.batch(3), plain.batch(3)
+    more = 0
+    for row in range(12):
+        i, n = batch["index"][row], batch["random"]["length"][row]
+        first, steps = store.offset[i], store.steps[i]
+        view, action = store.view[None, first : first + steps + 1], store.action[None, first : first + steps]
+        whole = np.asarray(remember(view, action, 13))[0]
+        found, shown = batch["random"]["view"][row], views["random"]["view"][row]
+        begins = [s for s in range(steps + 1) if np.array_equal(whole[s : s + n + 1], found[: n + 1])]
+        assert begins and not found[n + 1 :].any()
+        more += (found[..., 0] > 0).sum() > (shown[..., 0] > 0).sum()
+        np.testing.assert_array_equal(found[: n + 1, 6, 6], shown[: n + 1, 3, 6])
+    assert more > 6
+    with pytest.raises(UserError, match="data.map=8"):
+        make(map=8)
+
+
 def test_initial_worlds_are_those_of_the_exemplary_episodes():
     """Each row's world is what the simulator makes of the seed of one of the first episodes, beside that episode's actions."""
     from hjepa_gfn.worlds.babyai import make_env

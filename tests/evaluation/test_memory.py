@@ -1,8 +1,11 @@
 """What the simulator says of exploring walks: where things are, what was shown, what is new."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from hjepa_gfn.evaluation import memory
 from hjepa_gfn.evaluation.memory import explore, first_seen, lone_object, view_places
 from hjepa_gfn.worlds import jitted
 from hjepa_gfn.worlds.language import things_in_view
@@ -49,3 +52,35 @@ def test_cells_are_new_once(walks):
     assert len(turned) and all(new[b, t + 2] == 0 for b, t in turned)
     height, width = walks.state.grid.shape[2:4]
     assert (new.sum(1) <= height * width).all() and (new[:, 1:] > 0).any()
+
+
+def test_an_agent_with_a_map_perceives_the_map(walks):
+    assert memory.seen_by(SimpleNamespace(map=0), walks) is walks.seen
+    seen = memory.seen_by(SimpleNamespace(map=15), walks)
+    known = (seen["view"][..., 0] > 0).sum((-2, -1))
+    # the own cell too is known wherever the agent was; cells are known once seen, and in one room none is lost again
+    assert seen["view"].shape == (8, 31, 15, 15, 3) and (np.diff(known, axis=1) >= 0).all()
+    np.testing.assert_array_equal(known[:, 0], (walks.seen["view"][:, 0, ..., 0] > 0).sum((-2, -1)))
+    assert np.mean(known[:, -1] >= first_seen(walks).sum(1)) == 1
+
+
+def test_the_table_tells_a_state_that_knows_from_one_that_does_not(monkeypatch, walks):
+    """States that hold the answers are found to, noise is not; variances that are large where cells are new are ambiguity."""
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(memory, "explore", lambda level, seeds, steps: walks)
+    place, _, _ = lone_object(walks)
+    turn = np.eye(4)[walks.seen["direction"]]
+    new = first_seen(walks)[:, 1:, None] >= memory.SURPRISE
+    truth = np.concatenate([place, turn, walks.state.position, rng.normal(size=(8, 31, 2))], -1)
+    variance = np.where(new, 4.0, 1.0) * np.ones((8, 30, 3))
+    knows = {"state": truth, "variance": variance, "residual2": variance * rng.chisquare(1, variance.shape)}
+    guesses = {"state": rng.normal(size=truth.shape), "variance": rng.uniform(1, 2, variance.shape), "residual2": 3 * variance,
+               "epistemic": -new[..., 0].astype(float)}
+    monkeypatch.setattr(memory, "states_of", lambda *inputs: {"embedding": knows, "belief": guesses})
+    table = memory.memory_table(None, None, "level", range(8), 30)
+    good, bad = table["embedding"], table["belief"]
+    assert good["lone object out of view"] > 0.99 and good["position"] > 0.99 and good["direction"] == 1
+    assert bad["lone object out of view"] < 0.2 and bad["position"] < 0.2 and bad["direction"] < 0.6
+    assert good["ambiguity_auroc"] == 1 and abs(bad["ambiguity_auroc"] - 0.5) < 0.2 and bad["epistemic_auroc"] == 0
+    assert abs(good["calibration"] - 1) < 0.15 and bad["calibration"] > 1.5
+    assert table["surprising percepts"] == pytest.approx(new.mean())

@@ -94,7 +94,7 @@ def played(monkeypatch):
         asked.append(percept["view"][0])
         return decided(np.full(CHUNK, 2 if len(asked) == 1 else 0))  # the first says how to begin, the second does not
 
-    monkeypatch.setattr(recording, "make_world", World)
+    monkeypatch.setattr(recording, "world_for", lambda agent, level, n: World(level, n))
     reader = Reader()
     return recording.record_episodes(agent_of(plan), "level", [5, 6], 0, TABLE, reader=reader), reader, asked
 
@@ -139,7 +139,7 @@ def test_without_indicators_there_is_no_table_but_each_mode_by_itself(monkeypatc
         controlled_mode(agent, 0, TABLE)
     with pytest.raises(UserError, match="no mode 'plan'; there are habitual, planning, optimisation"):
         controlled_mode(agent, 0, start="plan")
-    monkeypatch.setattr(recording, "make_world", World)
+    monkeypatch.setattr(recording, "world_for", lambda agent, level, n: World(level, n))
     first, _ = recording.record_episodes(agent, "level", [5, 6], 0, start="planning")
     assert [(step.mode, step.plan, step.active, step.indicators) for step in first.steps] == [
         ("planning", 0, 0, {}), ("planning", 0, 1, {}), ("planning", 1, 0, {}), ("planning", 1, 1, {})]

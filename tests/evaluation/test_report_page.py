@@ -37,6 +37,10 @@ REPORT = {
         "step": {"std": 0.97, "rankme": 52.3, "sigreg_over_floor": 1.41, "pred_over_copy": 0.38},
         "subgoal": {"std": 0.91, "rankme": 23.9, "sigreg_over_floor": 2.2, "pred_over_copy": 1.02},
     },
+    "world_model": {
+        "dynamics": {"experts": {"calibration": 0.97, "true_action_best": 0.88}, "walks": {"calibration": 1.31}},
+        "memory": {"embedding": {"lone object out of view": 0.913, "ambiguity_auroc": 0.842, "direction": 0.99}},
+    },
     "violations": {"planning": {"no-detours": 0.38, "walls-stand": 0.5}, "bot": {"no-detours": 0.02, "walls-stand": 0.0}},
     "training": {"steps": 6000, "losses": {"jepa": 0.4}},
     "config": {"jepa": {"dims": [64, 32]}, "seed": 0},
@@ -105,7 +109,7 @@ def texts():
 def written(tmp_path_factory, episode, texts):
     curves = [{"step": k, "jepa/loss": 1 / (1 + k), "prior/subtb_loss": math.cos(k)} for k in range(40)]
     out = tmp_path_factory.mktemp("report") / "new" / "folder"
-    json_path, html_path = write_report(out, REPORT, curves, [episode], texts)
+    json_path, html_path = write_report(out, REPORT, curves, [episode], texts, ["<svg><title>variances</title></svg>"])
     assert (json_path, html_path) == (out / "report.json", out / "report.html")
     return json.loads(json_path.read_text()), html_path.read_text()
 
@@ -126,6 +130,8 @@ def test_numbers_on_the_page_are_those_of_the_report(written):
     measured = ["posterior_elbo", "posterior_eubo", "energy_auroc_final_vs_draft"]
     measured += [f"{top}.{k}" for top in ("success_rate", "text_nll_per_token") for k in REPORT[top]]
     measured += [f"{top}.{row}.{k}" for top in ("jepa", "violations") for row, values in REPORT[top].items() for k in values]
+    known = REPORT["world_model"]
+    measured += [f"world_model.{a}.{b}.{k}" for a, rows in known.items() for b, row in rows.items() for k in row]
     assert keys == set(measured)
     for key, exact, words in shown:
         value = look_up(numbers, key)
@@ -134,6 +140,7 @@ def test_numbers_on_the_page_are_those_of_the_report(written):
         assert read == pytest.approx(100 * value if words.endswith("%") else value, rel=5e-3, abs=0.051)
     text = Page(html).text
     assert "91.0\u00a0%" in text and "86.9 – 93.9 %" in text, "planning, with its Wilson interval for 233 of 256"
+    assert html.count("<title>variances</title>") == 1
     assert "energy 2.50" in text and "log probability \u22124.75" in text
 
 
@@ -165,7 +172,8 @@ def test_page_is_self_contained(written):
 def test_every_section_stands_in_reading_order(written):
     _, html = written
     sections = [a["id"] for t, a in Page(html).tags if t == "section"]
-    assert sections == ["success", "watch", "plans", "texts", "measures", "principles", "jepa", "curves", "appendix"]
+    assert sections == [
+        "success", "watch", "plans", "texts", "measures", "principles", "jepa", "knowledge", "curves", "appendix"]
 
 
 def test_player_holds_each_frame_once_and_points_at_the_plans(written, episode):

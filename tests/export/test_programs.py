@@ -201,3 +201,24 @@ def test_sizes_are_printed_with_orbax_as_one_line(exported):
     names = [line.split()[0] for line in lines]
     assert names == sorted(names) and "orbax/" in names and "programs/sample_plan.stablehlo" in names
     assert all(float(line.split()[1].replace(",", "")) > 0 for line in lines)
+
+
+def test_an_agent_with_a_map_perceives_with_its_export_alone(tmp_path):
+    """The program and the loader that makes maps, against the package's own function on random percepts."""
+    from hjepa_gfn.export.programs import program_files
+    from hjepa_gfn.worlds.egocentric_map import remember
+
+    config = tiny_config()
+    config.data.map = 9
+    tokenizer = train_tokenizer(["go to the red ball"] * 3, 300)
+    system, rng = system_of(config, tokenizer), np.random.default_rng(1)
+    params = {"nothing": np.zeros(2, np.float32)}
+    view, action = rng.integers(0, 5, (3, 6, 7, 7, 3)).astype(np.uint8), rng.integers(0, 7, (3, 5)).astype(np.int32)
+    files = program_files(system, params, config.data.mission_length, 1.0, 1.0, only=("perceive",))
+    save_export(tmp_path / "export", params, config.to_dict(), tokenizer.to_json(), codebooks(system), files)
+    agent, memory, want = loader.load(tmp_path / "export"), None, np.asarray(remember(view, action, 9))
+    for t in range(6):
+        seen, memory = agent.perceive(view[:, t], memory, action[:, t - 1] if t else None)
+        np.testing.assert_array_equal(seen, want[:, t])
+    with pytest.raises(ValueError, match="memory and action belong together"):
+        agent.perceive(view[:, 0], memory)

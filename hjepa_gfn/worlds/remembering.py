@@ -1,0 +1,53 @@
+"""A world whose percepts are joined by what was seen before: maps instead of views (`egocentric_map`)."""
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from hjepa_gfn.worlds import egocentric_map
+from hjepa_gfn.worlds.protocol import Observation, World
+
+
+class Remembering:
+    """A `World` around another: percepts hold "view", the map uint8 [B, M, M, 3], and "contradicted" float32 [B]: which share
+    of what is remembered and shown again is not as remembered. Its belief is made of percepts and actions alone.
+    """
+
+    def __init__(self, world: World, size: int):
+        egocentric_map.check_size(size)
+        self.world, self.size = world, size
+        self.num_actions, self.action_names = world.num_actions, world.action_names
+        self.percept_spec = {**world.percept_spec, "view": ((size, size, 3), np.dtype(np.uint8)),
+                             "contradicted": ((), np.dtype(np.float32))}
+        self.situation, self.render, self.pose = world.situation, world.render, world.pose
+
+    def reset(self, seeds: Sequence[int]) -> Observation:
+        """See `World.reset`."""
+        rows = len(seeds)
+        self._before = egocentric_map.empty_map((rows,), self.size)  # what was known before the newest percept
+        self._action, self._done = np.full(rows, -1), np.zeros(rows, bool)
+        return self.show(self.world.reset(seeds))
+
+    def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray]:
+        """See `World.step`."""
+        self._action = np.where(self._done, -1, np.asarray(actions))
+        self._before = egocentric_map.moved(self._known, self._action, self._view)
+        observation, reward, done = self.world.step(actions)
+        self._done = np.asarray(done)
+        return self.show(observation), reward, done
+
+    def displace(self, rows: Sequence[int]) -> Observation:
+        """See `BabyAIWorld.displace`: the agent does not know that it was moved."""
+        return self.show(self.world.displace(rows))
+
+    def tamper(self, change: Callable[[np.ndarray], np.ndarray]) -> Observation:
+        """The newest observation with another view: an accident for evaluations to inject."""
+        view = change(self._newest.percept["view"])
+        return self.show(self._newest._replace(percept={**self._newest.percept, "view": view}))
+
+    def show(self, observation: Observation) -> Observation:
+        """The newest percept as it is, or as an evaluation made it, on top of what was known before it."""
+        self._newest, self._view = observation, observation.percept["view"]
+        self._known, contradicted = egocentric_map.seen(self._before, self._view, self._action)
+        return observation._replace(percept={
+            **observation.percept, "view": egocentric_map.percept(self._known, self._view),
+            "contradicted": contradicted.astype(np.float32)})
