@@ -75,7 +75,7 @@ class EpisodeStore:
             some, taken = known[rows], np.full(len(rows), -1)
             if t:
                 taken = self.action[frame - 1]
-                some = egocentric_map.moved(some, taken, self.view[frame - 1])
+                some = egocentric_map.moved(some, taken)
             known[rows] = egocentric_map.seen(some, self.view[frame], taken).known
             view[frame] = egocentric_map.percept(known[rows], self.view[frame])
         return dataclasses.replace(self, view=view)

@@ -95,26 +95,25 @@ class Agent:
         self.signature = json.loads(self._read("programs/signature.json")) if known else None
         self._calls = {}
 
-    def perceive(self, view, memory=None, action=None) -> tuple[jax.Array, tuple]:
-        """What an agent with a map reads instead of a view: (map uint8 [b, M, M, 3], memory for the next call).
+    def perceive(self, view, known=None, action=None) -> tuple[jax.Array, jax.Array]:
+        """What an agent with a map reads instead of a view: (map uint8 [b, M, M, 3], what is known, for the next call).
 
         Args:
           view: uint8 [b, 7, 7, 3], the newest percept.
-          memory: what the call for the percept before it returned; None: the episode begins.
+          known: what the call for the percept before it returned; None: the episode begins.
           action: int32 [b], the actions taken between the two.
 
         Raises:
-          ValueError: the agent has no map, or memory comes without actions.
+          ValueError: the agent has no map, or one of known and action comes without the other.
         """
-        if (memory is None) != (action is None):
-            raise ValueError("perceive: memory and action belong together, and an episode begins without either")
-        rows, known = len(view), (self.signature or {"programs": {}})["programs"].get("perceive")
-        if memory is None and known:
-            memory = np.zeros((rows, *known["inputs"]["known"]["shape"][1:]), np.uint8), view
-        action = np.full(rows, -1) if action is None else action
-        last, before = memory or (None, None)
-        found = self.call("perceive", ("view", "known"), known=last, before=before, view=view, action=action)
-        return found["view"], (found["known"], view)
+        if (known is None) != (action is None):
+            raise ValueError("perceive: known and action belong together, and an episode begins without either")
+        described = (self.signature or {"programs": {}})["programs"].get("perceive")
+        if known is None and described:
+            known = np.zeros((len(view), *described["inputs"]["known"]["shape"][1:]), np.uint8)
+        action = np.full(len(view), -1) if action is None else action
+        found = self.call("perceive", ("view", "known"), known=known, view=view, action=action)
+        return found["view"], found["known"]
 
     def sample_plan(self, view, direction, mission, seed=0, temperature=None, log_prob=False) -> Any:
         """Plans z ~ P_F(z|c), one for each of b situations.

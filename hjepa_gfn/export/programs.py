@@ -57,7 +57,7 @@ def perceive(system: System, params: Params, inputs: Arrays) -> Arrays:
     """The map that a percept and those before it make (`worlds.egocentric_map`): "view" is what the other programs read,
     "known" goes into the next call."""
     action = inputs["action"]
-    step = seen(moved(inputs["known"], action, inputs["before"]), inputs["view"], action)
+    step = seen(moved(inputs["known"], action), inputs["view"], action)
     return {"known": step.known, "view": percept(step.known, inputs["view"]), "contradicted": step.contradicted}
 
 
@@ -145,7 +145,7 @@ def _seen(size: int) -> Arrays:
     """Shapes of what `perceive` reads; the action is -1 where there was none yet."""
     (b,) = export.symbolic_shape("b")
     views = jax.ShapeDtypeStruct((b, VIEW_SIZE, VIEW_SIZE, 3), jnp.uint8)
-    return {"known": jax.ShapeDtypeStruct((b, size, size, 3), jnp.uint8), "before": views, "view": views,
+    return {"known": jax.ShapeDtypeStruct((b, size, size, 3), jnp.uint8), "view": views,
             "action": jax.ShapeDtypeStruct((b,), jnp.int32)}
 
 

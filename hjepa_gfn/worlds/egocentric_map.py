@@ -3,7 +3,8 @@
 A map of M x M cells (M odd), as a view is, but with the agent in the middle: `map[i, j] = (object, colour, state)`, zeros where
 nothing was seen yet, the agent at (c, c), c = M // 2, looking towards smaller j. A step turns or shifts it by the agent's own
 motion and then lays the new percept over it (Gupta et al. 2017 with known egomotion; Parisotto & Salakhutdinov 2018). Nothing
-here asks the simulator: that a step forward was possible is read off the percept before it.
+here asks the simulator: that a step forward was possible is read off the map, whose cell ahead each percept renews. A percept
+that is missing (all zeros) changes nothing: the map goes on by the agent's motion alone.
 
 All functions take numpy or JAX arrays with any leading dimensions, and are pure.
 """
@@ -50,8 +51,8 @@ def empty_map(batch: tuple[int, ...], size: int) -> np.ndarray:
     return np.zeros((*batch, size, size, 3), np.uint8)
 
 
-def moved(known: Array, action: Array, before: Array) -> Array:
-    """Maps [..., M, M, 3] as they lie around the agent after actions int [...], taken at the percepts uint8 [..., 7, 7, 3].
+def moved(known: Array, action: Array) -> Array:
+    """Maps [..., M, M, 3] as they lie around the agent after actions int [...].
 
     Turning left brings what was on the left ahead: N[i, j] = O[j, M-1-i]; right: N[i, j] = O[M-1-j, i]; a step forward, where
     the cell ahead is free: N[i, j] = O[i, j-1], and nothing is known of the row that comes into reach.
@@ -59,7 +60,8 @@ def moved(known: Array, action: Array, before: Array) -> Array:
     xp = np if isinstance(known, np.ndarray) else jnp
     turned = lambda x: xp.swapaxes(x, -3, -2)  # noqa: E731
     shifted = xp.concatenate([xp.zeros_like(known[..., :, :1, :]), known[..., :, :-1, :]], axis=-2)
-    ahead = before[..., AGENT_CELL[0], AGENT_CELL[1] - 1, :]
+    i, j = own_cell(known.shape[-2])
+    ahead = known[..., i, j - 1, :]
     kind = ahead[..., 0]
     free = (kind == EMPTY) | (kind == FLOOR) | (kind == GOAL) | (kind == LAVA) | ((kind == DOOR) & (ahead[..., 2] == 0))
     where = lambda flag, x, y: xp.where(flag[..., None, None, None], x, y)  # noqa: E731
@@ -101,12 +103,12 @@ def percept(known: Array, view: Array) -> Array:
 def remember(view: jax.Array, action: jax.Array, size: int) -> jax.Array:
     """Along episodes: uint8 [B, T+1, M, M, 3] of percepts uint8 [B, T+1, 7, 7, 3] and the actions int32 [B, T] between them."""
     def step(known: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        before, taken, after = inputs
-        known = seen(moved(known, taken, before), after, taken).known
+        taken, after = inputs
+        known = seen(moved(known, taken), after, taken).known
         return known, known
 
     none = jnp.full(view.shape[:1], -1)
     first = seen(jnp.asarray(empty_map(view.shape[:1], size)), view[:, 0], none).known
     along = lambda x: jnp.moveaxis(x, 1, 0)  # noqa: E731
-    _, later = jax.lax.scan(step, first, (along(view[:, :-1]), action.T, along(view[:, 1:])))
+    _, later = jax.lax.scan(step, first, (action.T, along(view[:, 1:])))
     return percept(jnp.concatenate([first[:, None], along(later)], axis=1), view)

@@ -30,7 +30,7 @@ class Remembering:
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray]:
         """See `World.step`."""
         self._action = np.where(self._done, -1, np.asarray(actions))
-        self._before = egocentric_map.moved(self._known, self._action, self._view)
+        self._before = egocentric_map.moved(self._known, self._action)
         observation, reward, done = self.world.step(actions)
         self._done = np.asarray(done)
         return self.show(observation), reward, done

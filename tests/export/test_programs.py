@@ -216,9 +216,9 @@ def test_an_agent_with_a_map_perceives_with_its_export_alone(tmp_path):
     view, action = rng.integers(0, 5, (3, 6, 7, 7, 3)).astype(np.uint8), rng.integers(0, 7, (3, 5)).astype(np.int32)
     files = program_files(system, params, config.data.mission_length, 1.0, 1.0, only=("perceive",))
     save_export(tmp_path / "export", params, config.to_dict(), tokenizer.to_json(), codebooks(system), files)
-    agent, memory, want = loader.load(tmp_path / "export"), None, np.asarray(remember(view, action, 9))
+    agent, known, want = loader.load(tmp_path / "export"), None, np.asarray(remember(view, action, 9))
     for t in range(6):
-        seen, memory = agent.perceive(view[:, t], memory, action[:, t - 1] if t else None)
+        seen, known = agent.perceive(view[:, t], known, action[:, t - 1] if t else None)
         np.testing.assert_array_equal(seen, want[:, t])
-    with pytest.raises(ValueError, match="memory and action belong together"):
-        agent.perceive(view[:, 0], memory)
+    with pytest.raises(ValueError, match="known and action belong together"):
+        agent.perceive(view[:, 0], known)

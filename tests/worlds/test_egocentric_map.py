@@ -108,6 +108,17 @@ def test_handling_the_cell_ahead_is_no_contradiction():
     assert egocentric_map.seen(held, empty, np.array([egocentric_map.LEFT])).contradicted == 0.5
 
 
+def test_missing_percepts_leave_what_is_known_to_the_agents_own_motion():
+    """Without a percept for two turns, the map is that of an agent that looked each time, but for what only they showed."""
+    view, _, _ = walk("BabyAI-GoToLocal-v0", 3)
+    turns = np.zeros((3, 2), np.int32)
+    blind = np.stack([view[:, 0], np.zeros_like(view[:, 0]), np.zeros_like(view[:, 0])], 1)
+    found = np.asarray(remember(blind, turns, 15))
+    expected = found[:, 0, ::-1, ::-1].copy()  # turned round twice
+    expected[:, 7, 7] = 0  # what is carried is not remembered
+    np.testing.assert_array_equal(found[:, 2], expected)
+
+
 @pytest.mark.parametrize("size", [5, 8])
 def test_sizes_that_hold_no_view_are_refused(size):
     with pytest.raises(UserError, match=f"data.map={size}: must be 0"):
