@@ -101,12 +101,20 @@ def beliefs_of(system: System, params: Params, walks: Walks) -> dict[str, np.nda
     return jax.tree.map(np.asarray, found)
 
 
+def things(view: np.ndarray) -> np.ndarray:
+    """Where percepts uint8 [B, T+1, n, n, 3] show objects: float [B, T+1, n x n]."""
+    kind = view[..., 0]
+    return ((kind >= BALL - 1) & (kind <= BALL + 1)).reshape(*view.shape[:2], -1).astype(float)
+
+
 def states_of(system: System, params: Params, walks: Walks) -> dict[str, dict[str, np.ndarray]]:
     """Of the walks, by what knows: the percepts' "embedding", with what the JEPA expects next, and the "belief" where there is
-    one; each "state" [B, T+1, .], "residual2" and "variance" [B, T, Z], and a belief's "epistemic" [B, T]."""
+    one; each "state" [B, T+1, .], "residual2" and "variance" [B, T, Z], and a belief's "epistemic" [B, T]. And the "percept"
+    itself, a view or a map, which plans and habits are made from: where it shows objects (`things`)."""
     walks = walks._replace(seen=seen_by(system, walks))
     steps = read_steps(system, params, as_window(walks), 1)
-    found = {"embedding": {"state": steps.z, "residual2": steps.residual2, "variance": steps.variance}}
+    found = {"embedding": {"state": steps.z, "residual2": steps.residual2, "variance": steps.variance},
+             "percept": {"state": things(walks.seen["view"])}}
     if system.belief:
         of_belief = beliefs_of(system, params, walks)
         found["belief"] = {"state": of_belief["belief"], **{k: of_belief[k] for k in ("residual2", "variance", "epistemic")}}
@@ -114,9 +122,9 @@ def states_of(system: System, params: Params, walks: Walks) -> dict[str, dict[st
 
 
 def memory_table(system: System, params: Params, level: str, seeds: Sequence[int], steps: int = 40) -> dict[str, Any]:
-    """Memory, calibration and ambiguity on exploring walks of held-out seeds, of the percepts' "embedding" and of the "belief".
+    """Memory, calibration and ambiguity on exploring walks of held-out seeds, by `states_of`.
 
-    Returns, by which of the two knows:
+    Returns, by which of them knows:
         "lone object out of view": R^2 of probes for the place of the one object of GoToObj levels while the view does not
         show what was shown before; "position" (R^2), "direction", "carried" (accuracy), the agent's own on `level`;
         "calibration": mean r^2 / sigma^2 of the next percept, "calibration_log_correlation" over steps; "ambiguity_auroc": of
@@ -141,11 +149,13 @@ def memory_table(system: System, params: Params, level: str, seeds: Sequence[int
         for name, (states, target, where, probe) in targets.items():
             x = states[knows]["state"]
             own[name] = probe((x[where & fit], target[where & fit]), (x[where & ~fit], target[where & ~fit]))
+        table[knows] = own
+        if "variance" not in found:
+            continue
         flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
         own |= calibration(flat(found["residual2"]), flat(found["variance"]))
         variance = found["variance"].mean(-1)
         own["ambiguity_auroc"] = auroc(variance[new], variance[~new])
         if "epistemic" in found:
             own["epistemic_auroc"] = auroc(found["epistemic"][new], found["epistemic"][~new])
-        table[knows] = own
     return table

@@ -179,7 +179,8 @@ def jepa_table(report: Mapping[str, Any]) -> str:
 def world_model(report: Mapping[str, Any], plots: Sequence[str]) -> str:
     """What the step level's world model knows of experts' episodes and of exploring walks: numbers and plots."""
     lines = [
-        ("place of a lone object out of view, R²", "memory.embedding.lone object out of view"),
+        ("place of a lone object out of view, R²: read off the embedding", "memory.embedding.lone object out of view"),
+        ("the same, off the percept (a map, or the view)", "memory.percept.lone object out of view"),
         ("own place, R²", "memory.embedding.position"),
         ("own direction, accuracy", "memory.embedding.direction"),
         ("what is carried, accuracy", "memory.embedding.carried"),

@@ -36,6 +36,7 @@ class JepaSizes:
     num_actions: int = 7
     step_levels: tuple[int, ...] = (5, 5, 5)     # FSQ grid of the step-state code
     levels: tuple[LevelSizes, ...] = (LevelSizes(),)
+    compass: bool = False                        # whether a head reads the own direction off step states
     reach: int = 0                               # hidden width of the reachability heads; 0: there are none
 
     @property
@@ -136,6 +137,8 @@ class StepLevel(nn.Module):
         self.encoder = PerceptEncoder(self.sizes)
         self.action_embed = Embed(self.sizes.num_actions, 32, 0.5, (None, None))
         self.dynamics = Dynamics(self.sizes, self.sizes.step_levels, self.sizes.num_actions)
+        if self.sizes.compass:
+            self.heading = Dense(4, (None, None))
 
     def control(self, action: jnp.ndarray) -> jnp.ndarray:
         return self.action_embed(action)
@@ -199,6 +202,10 @@ class Jepa(nn.Module):
         """z^1 [..., state] of percepts: view uint8 [..., 7, 7, 3] (or maps), direction int32 [...]."""
         return self.all_levels[0].encoder(view, direction)
 
+    def heading(self, z: jnp.ndarray) -> jnp.ndarray:
+        """Logits [..., 4] of the own compass direction, read linearly off z^1 [..., state] (sizes.compass only)."""
+        return self.all_levels[0].heading(z)
+
     def encode_segment(self, below: jnp.ndarray, weight: jnp.ndarray, level: int) -> jnp.ndarray:
         """z^l [..., state] of a segment: z^{l-1} [..., W, state], weight [..., W] (0 outside the segment); level > 1."""
         return self.all_levels[level - 1].encode(below, weight)
@@ -260,6 +267,8 @@ class Jepa(nn.Module):
                 out.append(self.decode_macro(control, level))
             out += [self.predict(here, control, level), self.invert(here, after, level), self.reconstruct(here, level),
                     self.log_variance(here, control, level)]
+            if self.sizes.compass and level == 1:
+                out.append(self.heading(here))
             if self.sizes.reach:
                 out.append(self.reach(here, after, level))
         return sum(jnp.sum(o) for o in out)

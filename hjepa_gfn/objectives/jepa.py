@@ -59,7 +59,8 @@ def jepa_loss(
 
     Args:
       weights: `config.jepa`: horizon (of steps; above, `UPPER_HORIZON`); anti_collapse, which names R (`anti_collapse.TERMS`),
-        and its weight `regularise`; the weights inverse, variance, code, macro, and reach (of the reachability heads, where the
+        and its weight `regularise`; the weights inverse, variance, code, macro; compass, where there is such a head (cross
+        entropy of the own direction, which nothing else makes the states keep); and reach (of the reachability heads, where the
         hierarchy has some; see `reachability.reach_loss`). With "ema" the prediction's targets are encoded
         by params["jepa_slow"].
       diagnostics: also return `level_diagnostics` per level (evaluation only: it holds an eigendecomposition).
@@ -98,6 +99,11 @@ def jepa_loss(
         code = mean_over((decoded - stop(z)) ** 2, seen)
         loss += sum(errors) / horizon + weights.regularise * term + weights.inverse * inverse
         loss += weights.variance * variance + weights.code * code
+        if sizes.compass and level == 1:
+            log_p = jax.nn.log_softmax(system.level(params, z, method="heading"))
+            lost = mean_over(-jnp.take_along_axis(log_p, window["direction"][..., None], -1, mode="clip"), seen)
+            loss += weights.compass * lost
+            metrics["step_compass"] = lost
         if sizes.reach:
             above = segments[level - 1] if level <= len(segments) else None
             missed, found = reach_loss(system, params, jax.random.fold_in(key, level), z, decoded, valid, above, level)

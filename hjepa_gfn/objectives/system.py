@@ -134,7 +134,8 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int,
     check_size(map)
     jepa = JepaSizes(
         state=model.state, hidden=model.hidden, num_actions=num_actions,
-        step_levels=tuple(model.step_levels), levels=level_sizes(model), reach=getattr(model, "reach", 0))
+        step_levels=tuple(model.step_levels), levels=level_sizes(model),
+        compass=bool(getattr(model, "compass", False)), reach=getattr(model, "reach", 0))
     upper = tuple(entry.get("most", model.max_legs) for entry in model.levels[:0:-1])
     # The fullest observed plan of S scales with n units in all has n - S + 1 states (s_0 included) and 2 n - 1 edits. A slot
     # and an edit are spare: a plan at capacity can only STOP, and a full buffer can only be left through REMOVE.

@@ -137,6 +137,9 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
     if (config.jepa.get("reach", 0.0) > 0) != (system.jepa.sizes.reach > 0):
         raise UserError(f"jepa.reach={config.jepa.get('reach', 0.0)} and model.reach={system.jepa.sizes.reach}: reachability "
                         "heads need both a width and a weight above 0, or neither")
+    if (config.jepa.get("compass", 0.0) > 0) != system.jepa.sizes.compass:
+        raise UserError(f"jepa.compass={config.jepa.get('compass', 0.0)} and model.compass={system.jepa.sizes.compass}: a head "
+                        "that reads the own direction needs a weight above 0, and a weight a head")
     term_of(config.jepa.anti_collapse)  # a wrong name is found out before anything is traced
     tx = make_optimizer(config.optimizer)
     options, rows = config.em, config.em.rows

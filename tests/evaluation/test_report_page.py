@@ -39,7 +39,8 @@ REPORT = {
     },
     "world_model": {
         "dynamics": {"experts": {"calibration": 0.97, "true_action_best": 0.88}, "walks": {"calibration": 1.31}},
-        "memory": {"embedding": {"lone object out of view": 0.913, "ambiguity_auroc": 0.842, "direction": 0.99}},
+        "memory": {"percept": {"lone object out of view": 0.99},
+                   "embedding": {"lone object out of view": 0.913, "ambiguity_auroc": 0.842, "direction": 0.99}},
     },
     "violations": {"planning": {"no-detours": 0.38, "walls-stand": 0.5}, "bot": {"no-detours": 0.02, "walls-stand": 0.0}},
     "training": {"steps": 6000, "losses": {"jepa": 0.4}},

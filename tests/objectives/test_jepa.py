@@ -249,3 +249,19 @@ def test_the_loss_weighs_its_terms():
 def test_the_loss_does_not_read_what_lies_past_the_end_of_a_window():
     for name, value in whole()[0].items():
         np.testing.assert_allclose(whole(dirty=True)[0][name], value, rtol=1e-5, err_msg=name)
+
+
+def test_the_own_direction_is_read_off_step_states_and_adds_its_cross_entropy():
+    system, window = tiny.system(compass=True), tiny.window([[2, 1], [3, 2], []])
+    params, others = tiny.params(compass=True), dict(**WEIGHTS, anti_collapse="sigreg", horizon=2, reach=0)
+    run = jax.jit(lambda p, w: jepa_loss(p, jax.random.key(0), window, system, SimpleNamespace(**others, compass=w)))
+    loss, metrics = run(params, 0.3)
+    z = system.level(params, window["view"], window["direction"], method="encode")
+    head = params["jepa"]["level_1"]["heading"]
+    logits = np.asarray(z, np.float64) @ np.asarray(head["kernel"], np.float64) + np.asarray(head["bias"], np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    length = np.asarray(window["length"])
+    seen = np.arange(z.shape[1]) <= length[:, None]
+    picked = np.take_along_axis(log_p, np.asarray(window["direction"])[..., None], -1)[..., 0]
+    np.testing.assert_allclose(metrics["step_compass"], -picked[seen].mean(), rtol=1e-4)
+    np.testing.assert_allclose(loss - run(params, 0.0)[0], 0.3 * metrics["step_compass"], rtol=1e-3)
