@@ -35,9 +35,9 @@ class Agent(NamedTuple):
 
 
 def world_for(agent: Agent, level: str, batch_size: int) -> World:
-    """A level's world as the agent perceives it: with a map of what it has seen, where it was trained with one."""
-    world = make_world(level, batch_size)
-    return Remembering(world, agent.system.map) if agent.system.map else world
+    """A level's world as the agent perceives it: the views or, where it was trained with one, the map of what it has seen; and
+    whether what it sees contradicts what it saw before."""
+    return Remembering(make_world(level, batch_size), agent.system.map)
 
 
 def load_agent(directory: str | os.PathLike) -> Agent:

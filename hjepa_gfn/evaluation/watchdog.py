@@ -5,7 +5,7 @@ both kinds begin from the same seeds; indicators are read once, at the first per
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,6 @@ from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.texts import auroc
 from hjepa_gfn.plans import root_plan
-from hjepa_gfn.worlds import Observation, World
-from hjepa_gfn.worlds.remembering import Remembering
 
 KINDS = ("none", "teleported", "colours", "noise")
 # Which way each indicator points when something is wrong: -1 where less is worse.
@@ -44,14 +42,6 @@ def add_noise(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     hit = rng.random(view.shape[:-1]) < NOISE
     anything = rng.integers(0, (OBJECTS, COLOURS, 3), view.shape).astype(view.dtype)
     return np.where(hit[..., None], anything, view)
-
-
-def tampered(world: World, observation: Observation, change: Callable[[np.ndarray], np.ndarray]) -> Observation:
-    """The newest observation as it would be had the sensors shown something else: of a world that remembers, what is shown
-    now changes and what was seen before does not."""
-    if isinstance(world, Remembering):
-        return world.tamper(change)
-    return observation._replace(percept={**observation.percept, "view": change(observation.percept["view"])})
 
 
 def indicators_at(
@@ -81,7 +71,7 @@ def indicators_at(
     if kind == "teleported":
         observation = world.displace(np.flatnonzero(running))
     elif kind != "none":
-        observation = tampered(world, observation, swap_colours if kind == "colours" else partial(add_noise, rng=rng))
+        observation = world.tamper(swap_colours if kind == "colours" else partial(add_noise, rng=rng))
     return {name: np.asarray(value)[running] for name, value in reader(observation, running).items()}
 
 

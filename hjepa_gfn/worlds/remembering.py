@@ -1,4 +1,4 @@
-"""A world whose percepts are joined by what was seen before: maps instead of views (`egocentric_map`)."""
+"""A world whose percepts are joined by what was seen before (`egocentric_map`)."""
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -6,18 +6,21 @@ import numpy as np
 from hjepa_gfn.worlds import egocentric_map
 from hjepa_gfn.worlds.protocol import Observation, World
 
+UNSHOWN = 13  # cells a side of a map that is kept for comparison: as far as views reach, on all sides
+
 
 class Remembering:
-    """A `World` around another: percepts hold "view", the map uint8 [B, M, M, 3], and "contradicted" float32 [B]: which share
-    of what is remembered and shown again is not as remembered. Its belief is made of percepts and actions alone.
+    """A `World` around another: percepts also hold "contradicted" float32 [B], which share of what is remembered and shown
+    again is not as remembered; with `shown`, "view" is the map uint8 [B, M, M, 3]. It is made of percepts and actions alone.
     """
 
-    def __init__(self, world: World, size: int):
-        egocentric_map.check_size(size)
-        self.world, self.size = world, size
+    def __init__(self, world: World, shown: int = 0):
+        """shown: M, cells a side of the map that percepts hold; 0: they hold the view, and the map is for comparison only."""
+        egocentric_map.check_size(shown)
+        self.world, self.shown, self.size = world, bool(shown), shown or UNSHOWN
         self.num_actions, self.action_names = world.num_actions, world.action_names
-        self.percept_spec = {**world.percept_spec, "view": ((size, size, 3), np.dtype(np.uint8)),
-                             "contradicted": ((), np.dtype(np.float32))}
+        view = ((shown, shown, 3), np.dtype(np.uint8)) if shown else world.percept_spec["view"]
+        self.percept_spec = {**world.percept_spec, "view": view, "contradicted": ((), np.dtype(np.float32))}
         self.situation, self.render, self.pose = world.situation, world.render, world.pose
 
     def reset(self, seeds: Sequence[int]) -> Observation:
@@ -48,6 +51,6 @@ class Remembering:
         """The newest percept as it is, or as an evaluation made it, on top of what was known before it."""
         self._newest, self._view = observation, observation.percept["view"]
         self._known, contradicted = egocentric_map.seen(self._before, self._view, self._action)
+        view = egocentric_map.percept(self._known, self._view) if self.shown else self._view
         return observation._replace(percept={
-            **observation.percept, "view": egocentric_map.percept(self._known, self._view),
-            "contradicted": contradicted.astype(np.float32)})
+            **observation.percept, "view": view, "contradicted": contradicted.astype(np.float32)})

@@ -82,6 +82,10 @@ def test_numpy_and_jax_agree_and_a_world_that_remembers_perceives_the_same():
             assert not observation.percept["contradicted"].any(), "the world is as remembered"
             observation, _, done = world.step(action[:, t])
     assert set(observation.percept) == set(world.percept_spec)
+    plain, same = Remembering(make_world(level, rows)), make_world(level, rows)
+    seen, bare = plain.reset(range(rows)), same.reset(range(rows))
+    np.testing.assert_array_equal(seen.percept["view"], bare.percept["view"])
+    assert plain.percept_spec["view"] == same.percept_spec["view"] and not seen.percept["contradicted"].any()
 
 
 def test_tampered_percepts_and_displaced_agents_contradict_what_is_remembered():
@@ -89,8 +93,13 @@ def test_tampered_percepts_and_displaced_agents_contradict_what_is_remembered():
     world.reset(range(4))
     before, _, _ = world.step(np.zeros(4, int))
     known = before.percept["view"].copy()
+    unshown = Remembering(make_world("BabyAI-GoToLocal-v0", 4))
+    unshown.reset(range(4))
+    unshown.step(np.zeros(4, int))
     shown = world.tamper(lambda view: np.where(view[..., :1] > 3, (view + [0, 1, 0]) % 6, view).astype(np.uint8))
     assert (shown.percept["contradicted"] > 0).sum() >= 3
+    turned = unshown.tamper(lambda view: np.where(view[..., :1] > 3, (view + [0, 1, 0]) % 6, view).astype(np.uint8))
+    np.testing.assert_array_equal(turned.percept["contradicted"], shown.percept["contradicted"])
     again = world.show(world.world._observation())
     np.testing.assert_array_equal(again.percept["view"], known)
     moved = world.displace([0, 1])
