@@ -2,10 +2,10 @@
 
 The navigation task of PLDM (Sobal et al. 2025, arXiv:2502.14819) and EB-JEPA (facebookresearch/eb_jepa, `datasets/two_rooms`):
 an action is a displacement, a step that would touch something solid is not taken, and the percept has two channels, a Gaussian
-dot and the walls. `PUBLISHED` has EB-JEPA's measures; the defaults are the same task in a box of 25 units instead of 56, with
+dot and the walls. `PUBLISHED` has EB-JEPA's measures; the defaults are the same task in a box of 17 units instead of 56, with
 steps twice as long: fewer are needed. `slide` is the collision rule of stable-worldmodel's TwoRoom instead.
 
-A position is float [..., 2] (x, y) in pixels, x to the right; a layout is float [..., 2] (x of the wall, y of the door's centre).
+A position is float [..., 2] (x, y) in pixels, x to the right; a layout float [..., 2] (x of the wall, y of the door's centre).
 """
 
 import dataclasses
@@ -22,11 +22,11 @@ SPLITS = ("train", "validation", "test")
 class Rooms:
     """Measures of the task, in pixels."""
 
-    size: int = 28                             # of the image, both ways
+    size: int = 20                             # of the image, both ways
     low: float = 1.0                           # the free box is (low, high) both ways
-    high: float = 26.0
-    wall: tuple[int, int] = (8, 19)            # x of the wall, ends included
-    door: tuple[int, int] = (4, 23)            # y of the door's centre, ends included
+    high: float = 18.0
+    wall: tuple[int, int] = (9, 10)            # x of the wall, ends included
+    door: tuple[int, int] = (3, 16)            # y of the door's centre, ends included
     wall_half: float = 1.0                     # half the wall's thickness
     door_half: float = 2.0                     # half the door's opening
     dot: float = 1.3                           # standard deviation of the dot
@@ -36,8 +36,8 @@ class Rooms:
     step_range: tuple[float, float] = (0.4, 3.6)
     turn: float = 5.0                          # concentration of the von Mises distribution of their turns
     crossing: float = 0.35                     # share of exploring walks that are drawn through the door
-    near: float = 2.0                          # a goal is reached within this distance
-    allowed: int = 45                          # steps of an episode
+    near: float = 1.4                          # a goal is reached within this distance
+    allowed: int = 30                          # steps of an episode
 
 
 PUBLISHED = Rooms(
@@ -55,7 +55,7 @@ def layouts(rooms: Rooms, split: str) -> np.ndarray:
 
 
 def _crosses(start: jnp.ndarray, end: jnp.ndarray, axis: int, line: jnp.ndarray) -> tuple[jnp.ndarray, jnp.ndarray]:
-    """Whether the segment start-end [..., 2] goes over the line coordinate `axis` = `line` [...], and the other coordinate there."""
+    """Whether start-end [..., 2] goes over the line where coordinate `axis` is `line` [...], and the other coordinate there."""
     before, after = start[..., axis], end[..., axis]
     over = (before - line) * (after - line) < 0.0
     share = (line - before) / jnp.where(over, after - before, 1.0)
@@ -87,7 +87,8 @@ def step(rooms: Rooms, layout: jnp.ndarray, position: jnp.ndarray, action: jnp.n
 
 def slide(
     layout: jnp.ndarray, position: jnp.ndarray, action: jnp.ndarray, *, size: float = 224.0, border: float = 14.0,
-    radius: float = 7.0, wall_half: float = 5.0, door_half: float = 14.0, speed: float = 5.0, slack: float = 1.75, push: float = 0.5,
+    radius: float = 7.0, wall_half: float = 5.0, door_half: float = 14.0, speed: float = 5.0, slack: float = 1.75,
+    push: float = 0.5,
 ) -> jnp.ndarray:
     """The rule of stable-worldmodel 0.1.1's `TwoRoomEnv` (vertical wall, one door), whose agent has a radius; its defaults.
 
@@ -105,7 +106,7 @@ def slide(
 
 
 def walls(rooms: Rooms, layout: jnp.ndarray) -> jnp.ndarray:
-    """The channel of the walls, float32 [..., size, size] in {0, 1}, rows y and columns x: border lines, the wall beside the door."""
+    """The channel of the walls, float32 [..., size, size] in {0, 1}, rows y, columns x: border lines, the wall, no door."""
     place = jnp.arange(rooms.size, dtype=jnp.float32)
     column = jnp.abs(place - layout[..., :1]) <= rooms.wall_half
     row = jnp.abs(place - layout[..., 1:]) > rooms.door_half
@@ -115,7 +116,7 @@ def walls(rooms: Rooms, layout: jnp.ndarray) -> jnp.ndarray:
 
 
 def render(rooms: Rooms, layout: jnp.ndarray, position: jnp.ndarray) -> jnp.ndarray:
-    """The percept [..., size, size, 2]: exp(-r^2 / 2 dot^2) around the position, and `walls`. layout, position [..., 2]."""
+    """The percept [..., size, size, 2]: exp(-r^2 / 2 dot^2) around the position, `walls`. layout, position [..., 2]."""
     place = jnp.arange(rooms.size, dtype=jnp.float32)
     bell = jnp.exp(-((place - position[..., None]) ** 2) / (2 * rooms.dot**2))  # separable
     dot = bell[..., 1, :, None] * bell[..., 0, None, :]

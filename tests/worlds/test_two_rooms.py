@@ -11,7 +11,7 @@ import pytest
 from hjepa_gfn.worlds.two_rooms import PUBLISHED, SPLITS, Rooms, layouts, render, slide, start_and_goal, step
 from hjepa_gfn.worlds.two_rooms_walks import draw_walks, von_mises
 
-ROOMS = Rooms()
+ROOMS = Rooms(size=28, low=1.0, high=26.0, wall=(8, 19), door=(4, 23))
 
 
 def solid(rooms, layout, point):
@@ -57,7 +57,8 @@ def test_percepts_show_dot_walls_and_door():
     layout, position = jnp.array([12.0, 8.0]), jnp.array([20.0, 5.0])
     image = np.asarray(render(ROOMS, layout, position))
     assert image.shape == (28, 28, 2) and image[5, 20, 0] == 1.0, "row y, column x"
-    assert image[5, 21, 0] == pytest.approx(np.exp(-1 / (2 * 1.3**2))) and image[7, 23, 0] == pytest.approx(np.exp(-13 / (2 * 1.3**2)))
+    assert image[5, 21, 0] == pytest.approx(np.exp(-1 / (2 * 1.3**2)))
+    assert image[7, 23, 0] == pytest.approx(np.exp(-13 / (2 * 1.3**2)))
     wall = image[..., 1]
     assert set(np.unique(wall)) == {0.0, 1.0}
     column = np.array([wall[y, 12] for y in range(2, 26)])
@@ -128,7 +129,7 @@ np.save(sys.argv[2], np.array(out))
 
 
 def test_slide_follows_stable_worldmodel_step_by_step(tmp_path):
-    """Where $STABLE_WORLDMODEL_PYTHON is an interpreter with stable-worldmodel 0.1.1 (its pins need an environment of its own)."""
+    """Where $STABLE_WORLDMODEL_PYTHON is an interpreter with stable-worldmodel 0.1.1 (its pins clash with ours)."""
     python = os.environ.get("STABLE_WORLDMODEL_PYTHON")
     if not python:
         pytest.skip("STABLE_WORLDMODEL_PYTHON is not set")
@@ -138,7 +139,8 @@ def test_slide_follows_stable_worldmodel_step_by_step(tmp_path):
     start = rng.uniform(25, 199, (n, 2)).astype(np.float32)
     start[np.abs(start[:, 0] - 112) < 14, 0] = 60.0
     aim = np.stack([np.full(n, 112.0) - start[:, 0], door - start[:, 1]], -1)
-    action = 1.5 * aim[:, None] / np.abs(aim).max(-1)[:, None, None] + rng.normal(0, 0.5, (n, steps, 2))  # towards the door, and through
+    towards = 1.5 * aim[:, None] / np.abs(aim).max(-1)[:, None, None]  # the door, and through it
+    action = towards + rng.normal(0, 0.5, (n, steps, 2))
     action = action.astype(np.float32)
     np.savez(tmp_path / "in.npz", door=door, start=start, action=action)
     subprocess.run([python, "-c", PEER, tmp_path / "in.npz", tmp_path / "out.npy"], check=True, capture_output=True)
