@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,11 @@ def run(setting: Setting, variant: str, seed: int, progress: bool) -> dict[str, 
     return found | {"seconds": round(time.time() - began, 1)}
 
 
+def as_json(setting: Setting) -> dict[str, Any]:
+    """The setting as JSON reads it back: without tuples, so that runs of the same setting compare equal."""
+    return json.loads(json.dumps(dataclasses.asdict(setting)))
+
+
 def finished(path: Path, setting: dict, weights: dict | None) -> dict[str, Any] | None:
     """What an earlier call found with the same settings, or None."""
     if not path.exists():
@@ -163,6 +169,18 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
+def wall_range(given: list[str]) -> tuple[int, int]:
+    """The x that walls may have, from `--wall`. Raises UserError for anything but two that leave room on both sides."""
+    low, high = Rooms.low + 4, Rooms.high - 4
+    try:
+        first, last = (int(text) for text in given)
+    except ValueError:
+        raise UserError(f"--wall={','.join(given)}: must be two whole numbers, as in --wall=9,10") from None
+    if not low <= first <= last <= high:
+        raise UserError(f"--wall={','.join(given)}: must rise within {low:.0f} to {high:.0f}")
+    return first, last
+
+
 def main() -> None:
     """The entry point."""
     f = flags.FLAGS
@@ -171,9 +189,10 @@ def main() -> None:
         if name not in VARIANTS and name not in BOUNDS:
             raise UserError(f"--variants: {name!r} is none of {', '.join([*BOUNDS, *VARIANTS])}")
     setting = Setting(
-        steps=f.steps, batch=f.batch, episodes=f.episodes, split=f.split, rate=f.rate,
+        rooms=dataclasses.replace(Rooms(), wall=wall_range(f.wall)), steps=f.steps, batch=f.batch, episodes=f.episodes,
+        split=f.split, rate=f.rate,
         plan=dataclasses.replace(Mppi(), samples=f.samples, iterations=f.iterations))
-    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(setting).items()}
+    plain = as_json(setting)
     out, rows, began, done = Path(f.out), {}, time.time(), 0
     todo = [(name, seed) for seed in range(f.seeds) for name in names]  # a seed at a time: cut short, all variants have as many
     for index, (name, seed) in enumerate(todo):
@@ -199,6 +218,7 @@ def define_flags() -> None:
     """The command line; defined on running only, so that other entry points can import this one."""
     flags.DEFINE_string("out", "runs/two_rooms", "where ablation.json goes")
     flags.DEFINE_list("variants", [*BOUNDS, *(name for name in VARIANTS if name != "ema")], "what is trained and measured")
+    flags.DEFINE_list("wall", [str(x) for x in Rooms.wall], "x of the wall: from, to")
     flags.DEFINE_integer("seeds", 3, "runs of each variant", lower_bound=1)
     flags.DEFINE_integer("steps", Setting.steps, "training steps of each run", lower_bound=1)
     flags.DEFINE_integer("batch", Setting.batch, "walks in a training step", lower_bound=1)
