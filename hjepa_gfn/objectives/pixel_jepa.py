@@ -14,7 +14,8 @@ from hjepa_gfn.objectives.jepa import multi_horizon
 class PixelWeights(NamedTuple):
     """Weights of the terms beside prediction, numbers or traced arrays: one compiled step serves all values.
 
-    EB-JEPA's best are 16, 8, 12, 1, over sixty times as much data; there prediction is less of the sum.
+    EB-JEPA's best are 16, 8, 12, 1, with ninety times as many percepts as `experiments.two_rooms` has; with few, prediction
+    must be more of the sum, or walls are not learned.
     """
 
     variance: float = 4.0
