@@ -55,14 +55,23 @@ def covariance(z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
     return centred.T @ centred / count
 
 
-def vicreg(key: jnp.ndarray, z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
-    """mean_i max(0, 1 - std_i) + (1/Z) sum_{i != j} C_ij^2, C the covariance of z [N, Z] (VICReg, equations 1 and 3)."""
-    del key
+def variance_hinge(z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
+    """mean_i max(0, 1 - std_i) of z [N, Z], weight [N], std_i = sqrt(C_ii + 1e-4) (VICReg, equation 1)."""
+    chex.assert_shape(weight, z.shape[:1])
+    return jnp.maximum(0.0, 1.0 - jnp.sqrt(jnp.diagonal(covariance(z, weight)) + 1e-4)).mean()
+
+
+def off_diagonal(z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
+    """(1/Z) sum_{i != j} C_ij^2, C the covariance of z [N, Z], weight [N] (VICReg, equation 3)."""
     chex.assert_shape(weight, z.shape[:1])
     c = covariance(z, weight)
-    std = jnp.sqrt(jnp.diagonal(c) + 1e-4)
-    off = c - jnp.diag(jnp.diagonal(c))
-    return jnp.maximum(0.0, 1.0 - std).mean() + jnp.sum(off**2) / z.shape[1]
+    return jnp.sum((c - jnp.diag(jnp.diagonal(c))) ** 2) / z.shape[1]
+
+
+def vicreg(key: jnp.ndarray, z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
+    """`variance_hinge` + `off_diagonal` of z [N, Z], weight [N]."""
+    del key
+    return variance_hinge(z, weight) + off_diagonal(z, weight)
 
 
 def nothing(key: jnp.ndarray, z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
