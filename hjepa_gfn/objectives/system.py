@@ -37,6 +37,7 @@ class System:
     belief: Belief | None = None
     upper: tuple[int, ...] = ()  # at most so many segments of an observed plan at the scales above legs, from the coarsest
     level_link: bool = False     # whether the energy links expanded edges to their sub-plans (`grounding.level_link`)
+    own: tuple[int, ...] = ()    # JEPA levels that its plans span, from the coarsest; (): all of them
 
     def net(self, params: Params, *args, method: str) -> Any:
         """Applies a method of the agent's network to grouped parameters."""
@@ -47,9 +48,19 @@ class System:
         return self.jepa.apply({"params": params["jepa"]}, *args, method=method, **static)
 
     @property
+    def levels(self) -> tuple[int, ...]:
+        """The JEPA level (1, 2, ...) of each scale of its plans, from the coarsest."""
+        return self.own or tuple(range(len(self.jepa.sizes.names), 0, -1))
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """Of an observed plan, the most units at each JEPA level, from the first."""
+        return (self.max_steps, self.max_legs, *self.upper[::-1])
+
+    @property
     def spans(self) -> tuple[int, ...]:
         """Of an observed plan, the most units at each scale, from the coarsest."""
-        return (*self.upper, self.max_legs, self.max_steps)
+        return tuple(self.units[level - 1] for level in self.levels)
 
     @property
     def watchdog(self) -> Watchdog:
