@@ -39,7 +39,7 @@ class Edges(NamedTuple):
 
 
 def make_ground(system: System, params: Params, *start: jnp.ndarray, target: Target | None = None) -> Ground:
-    """The energy's ground for start states z^1_0, z^2_0, ..., each [B, Z], of all JEPA levels, and a target, if there is one."""
+    """The energy's ground for start states z^1_0, z^2_0, ..., each [B, Z], of all JEPA levels, and a target, or none."""
     tables, actions = system.level(params, method="tables")
     own = system.levels
     return jax.lax.stop_gradient(Ground(
