@@ -71,6 +71,7 @@ def report_all(
     from hjepa_gfn.distributed.topology import tpu_devices
     from hjepa_gfn.objectives import train_steps
     from hjepa_gfn.objectives.cost import step_flops
+    from hjepa_gfn.objectives.groups import is_copy
     from hjepa_gfn.objectives.system import make_system
     from hjepa_gfn.training.agent_task import NUM_ACTIONS
 
@@ -91,7 +92,7 @@ def report_all(
     registry = train_steps.make_train_steps(system, config)
     if unknown := set(steps) - set(registry):
         raise UserError(f"--steps={','.join(steps)}: no train step {min(unknown)}; there are {', '.join(registry)}")
-    trained = {group: tree for group, tree in abstract.params.items() if group != "target"}
+    trained = {group: tree for group, tree in abstract.params.items() if not is_copy(group)}
     count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
     model_flops = step_flops(config)
     settings = {

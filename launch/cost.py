@@ -20,19 +20,21 @@ def iteration_flops(config: Any) -> tuple[dict[str, float], float]:
     """FLOPs of each train step, and of an average iteration of the EM phase."""
     steps = cost.step_flops(config)
     every = config.schedule.every
-    return steps, sum(steps[name] / every[name] for name in every if every[name])
+    pace = {name: every.get(name.split("@")[0], 0) for name in steps}  # actors below the first keep the first's pace
+    return steps, sum(flops / pace[name] for name, flops in steps.items() if pace[name])
 
 
 def parameter_count(config: Any) -> int:
     """Trained parameters of every group."""
     import jax
 
+    from hjepa_gfn.objectives.groups import is_copy
     from hjepa_gfn.objectives.system import init_params, make_system
     from hjepa_gfn.training.agent_task import NUM_ACTIONS
 
     system = make_system(config.model, config.data.vocab, config.data.text_length, NUM_ACTIONS)
     params = jax.eval_shape(lambda key: init_params(system, key, config.data.mission_length), jax.random.key(0))
-    return sum(leaf.size for group, tree in params.items() if group != "target" for leaf in jax.tree.leaves(tree))
+    return sum(leaf.size for group, tree in params.items() if not is_copy(group) for leaf in jax.tree.leaves(tree))
 
 
 def exemplary_tokens(sweeps: float) -> float:

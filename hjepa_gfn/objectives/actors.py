@@ -49,10 +49,9 @@ def actors_of(model: Any, level_names: tuple[str, ...]) -> tuple[Actor, ...]:
     return tuple(found)
 
 
-def actor_names(model: Any) -> tuple[str, ...]:
-    """The names of a configuration's actors, "" for the first."""
-    names = ("step", *(entry.get("name", "subgoal") for entry in model.levels))
-    return tuple(actor.name for actor in actors_of(model, names))
+def config_actors(model: Any) -> tuple[Actor, ...]:
+    """The actors of a configuration's section `model`."""
+    return actors_of(model, ("step", *(entry.get("name", "subgoal") for entry in model.levels)))
 
 
 def step_name(step: str, actor: str = "") -> str:

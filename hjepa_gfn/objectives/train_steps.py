@@ -15,7 +15,7 @@ from hjepa_gfn.distributed.slices import mean_over_slices, num_slices
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.gflownet.gate import gate_value, hold, threshold, update_gate
 from hjepa_gfn.objectives import em, ranking
-from hjepa_gfn.objectives.actors import actor_names, step_name
+from hjepa_gfn.objectives.actors import config_actors, step_name
 from hjepa_gfn.objectives.anti_collapse import term_of
 from hjepa_gfn.objectives.belief import belief_loss
 from hjepa_gfn.objectives.between import between_loss
@@ -273,7 +273,7 @@ def schedule(config: Any, step: int) -> tuple[str, ...]:
     Habits teach the context encoder which words mean which cells: what takes longest, and what plans need as much.
     """
     s, share = config.schedule, config.model.get("share_layers", False)
-    actors = actor_names(config.model)
+    actors = tuple(actor.name for actor in config_actors(config.model))
 
     def of_all(*names: str) -> tuple[str, ...]:
         alone = lambda name: name not in OF_EVERY_ACTOR or (share and name == "habit")  # noqa: E731
