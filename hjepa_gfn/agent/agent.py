@@ -12,6 +12,7 @@ from hjepa_gfn.agent import modes
 from hjepa_gfn.data.tokenizer import Tokenizer
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.export import load_export
+from hjepa_gfn.objectives.groups import unshared
 from hjepa_gfn.objectives.system import System, make_system
 
 NUM_ACTIONS = 7  # MiniGrid
@@ -45,4 +46,4 @@ def load_agent(directory: str | os.PathLike) -> Agent:
         system = make_system(config.model, tokenizer.vocab_size, config.data.text_length, NUM_ACTIONS)
     except (AttributeError, KeyError) as error:
         raise UserError(f"{directory}: config.json is not of an agent of this version ({error})") from error
-    return Agent(system, export.params, tokenizer, config, modes.compiled(system, config.agent))
+    return Agent(system, unshared(export.params), tokenizer, config, modes.compiled(system, config.agent))

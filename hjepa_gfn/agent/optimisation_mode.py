@@ -25,6 +25,8 @@ class OptimisationMode:
         self, agent: Agent, seed: int, moves: int | None = None, choose: str | None = None,
         on_decision: OnDecision | None = None,
     ):
+        if "blank" in agent.act:
+            raise UserError("optimisation mode moves the plans of one actor: this agent has several (model.actors)")
         options = options_of(agent.config.agent)
         moves = options.moves if moves is None else moves
         choose = options.choose if choose is None else choose

@@ -76,6 +76,14 @@ def actor_view(params: Params, actor: str = "") -> Params:
     return {**apart, **own}
 
 
+def unshared(params: Params) -> Params:
+    """The parameters with shared layers in their place in every actor's group `encoder`: what acts need not know of them."""
+    if "shared" not in params:
+        return params
+    whole = {group: join_shared(x, params["shared"]) for group, x in params.items() if group.split("@")[0] == "encoder"}
+    return {group: whole.get(group, x) for group, x in params.items() if group != "shared"}
+
+
 def moving_groups(params: Params, names: tuple[str, ...], actor: str = "") -> tuple[str, ...]:
     """The groups that a train step of an actor updates: its own of the given names and, with its encoder, shared layers."""
     shared = ("shared",) if "shared" in params and "encoder" in names else ()
