@@ -59,10 +59,11 @@ def main(config: Any) -> None:
     iterations = f.texts / (2 * config.data.batch_size)
     hours = cost.chip_hours(iteration * iterations, chip.peak_tflops_bf16, f.utilisation)
     print(f"{parameters / 1e9:.3f} billion trained parameters; {config.data.batch_size} situations, {told} text tokens a batch")
-    print(f"  {'step':10}{'TFLOP a call':>14}{'x language model on the same texts':>36}")
+    wide = max(10, *map(len, steps))
+    print(f"  {'step':{wide}}{'TFLOP a call':>14}{'x language model on the same texts':>36}")
     for name, flops in steps.items():
-        print(f"  {name:10}{flops / 1e12:14.3f}{flops / model:36.2f}")
-    print(f"  {'iteration':10}{iteration / 1e12:14.3f}{iteration / model:36.2f}   (of the EM phase)")
+        print(f"  {name:{wide}}{flops / 1e12:14.3f}{flops / model:36.2f}")
+    print(f"  {'iteration':{wide}}{iteration / 1e12:14.3f}{iteration / model:36.2f}   (of the EM phase)")
     print(f"  {f.texts:.3g} texts: {hours:.3g} {chip.name} chip-hours at {100 * f.utilisation:.0f} % of "
           f"{chip.peak_tflops_bf16} TFLOP/s; the language model: {hours * model / iteration:.3g}")
     plan, tokens = cost.decision_flops(config), exemplary_tokens(f.sweeps)
