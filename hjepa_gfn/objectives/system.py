@@ -160,8 +160,8 @@ def _make_actor(model: Any, jepa: JepaSizes, actor: Actor, above: System | None,
         queries=model.queries, more_ground=scales * (jepa.reach > 0) + (scales - 1) * link,
         targets=len(jepa.names) if above else 0, compute=Compute(**getattr(model, "compute", {})), **sizes)
     own = () if scales == len(jepa.names) else actor.levels
-    return System(spec, AgentNetwork(spec, network), Jepa(jepa), model.max_legs, model.max_steps, None, upper, link, own,
-                  actor.name, above)
+    return System(spec, AgentNetwork(spec, network), Jepa(jepa), model.max_legs, model.max_steps, upper=upper, level_link=link,
+                  own=own, name=actor.name, above=above)
 
 
 def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params:
