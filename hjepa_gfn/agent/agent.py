@@ -33,6 +33,11 @@ class Agent(NamedTuple):
             self.tokenizer.encode_text(mission, self.config.data.mission_length) for mission in missions]))
 
 
+def several_actors(agent: Agent) -> bool:
+    """Whether a hierarchy of actors plans: only then is there something for those above the finest to hold."""
+    return "blank" in agent.act
+
+
 def load_agent(directory: str | os.PathLike) -> Agent:
     """The agent of an export directory, on one device.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hjepa_gfn.agent.agent import Agent
+from hjepa_gfn.agent.agent import Agent, several_actors
 from hjepa_gfn.agent.controller import ControlledMode, parse_rules
 from hjepa_gfn.agent.following import OnDecision
 from hjepa_gfn.agent.indicators import NAMES, IndicatorReader
@@ -18,7 +18,7 @@ MODES = ("habitual", "planning", "optimisation")
 def has_indicators(agent: Agent) -> bool:
     """Whether indicators are read: the agent's parameters hold their networks (older exports lack them), and one actor plans
     (the rest of the plan that is followed is that of one)."""
-    return "indicators" in agent.params and not agent.system.lower
+    return "indicators" in agent.params and not several_actors(agent)
 
 
 def controlled_mode(
@@ -40,7 +40,7 @@ def controlled_mode(
         raise UserError(f"no mode {start!r}; there are {', '.join(MODES)}")
     rules = parse_rules(table, NAMES, MODES)
     if rules and not has_indicators(agent):
-        why = "are not read where several actors plan" if agent.system.lower else "this agent has no parameters of"
+        why = "are not read where several actors plan" if several_actors(agent) else "this agent has no parameters of"
         raise UserError(f"agent.controller needs indicators, which {why}")
     if has_indicators(agent):
         reader = reader or IndicatorReader(agent, seed)
@@ -52,7 +52,7 @@ def controlled_mode(
                 told(row, decision)
 
     planning = PlanningMode(agent, seed, decided)
-    optimisation = None if agent.system.lower else OptimisationMode(agent, seed, on_decision=decided)
+    optimisation = None if several_actors(agent) else OptimisationMode(agent, seed, on_decision=decided)
     if reader:
         reader.follow(planning.follower, optimisation.follower)
     indicate: Callable = reader or (lambda observation, running: {})

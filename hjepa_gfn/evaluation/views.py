@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hjepa_gfn.agent.agent import Agent
+from hjepa_gfn.agent.agent import Agent, several_actors
 from hjepa_gfn.agent.controlled import has_indicators
 from hjepa_gfn.agent.controller import TABLE
 from hjepa_gfn.agent.following import CHUNK
@@ -78,7 +78,7 @@ def episodes_by_mode(agent: Agent, level: str, seeds: Sequence[int], seed: int) 
     parameters of indicators there is no controller, and every episode says so; several actors are shown in planning mode."""
     reader = IndicatorReader(agent, seed) if has_indicators(agent) else None
     modes = ("controlled", "planning", "optimisation") if reader else ("planning", "optimisation")
-    modes = ("planning",) if agent.system.lower else modes
+    modes = ("planning",) if several_actors(agent) else modes
     return [view for mode in modes for view in inspected_episodes(agent, level, seeds, seed, mode, reader)]
 
 
@@ -104,7 +104,7 @@ def inspected_episodes(
         plans[i].append(PlanView(
             made.step, edges_of(decision.plan, macros, names, levels), float(decision.energy), None, made.pose, text,
             cited_principle(text), trace_view(decision.trace), bool(decision.leg.decoded)))
-    note = "" if has_indicators(agent) else SEVERAL if agent.system.lower else NO_INDICATORS
+    note = "" if has_indicators(agent) else SEVERAL if several_actors(agent) else NO_INDICATORS
     return [
         EpisodeView(int(s), mode, e.mission, e.situation, e.success, e.frames, [names[a] for a in e.actions], plans[i], TILE,
                     e.steps, e.switches, note)
