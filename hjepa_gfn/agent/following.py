@@ -103,10 +103,8 @@ class PlanFollower:
         """Keeps the plans above the finest that a decision in the first `count` episodes of `index` was made with."""
         if plans is None:
             return
-        going_on = self.keep[index[:count]]
         for old, new in zip(jax.tree.leaves(self.held), jax.tree.leaves(plans), strict=True):
             old[index[:count]] = new[:count]
-        self.counts["went_on"] = self.counts.get("went_on", 0) + int(going_on.sum())
         self.keep[index[:count]] = True
 
     def _plan(self, key: jnp.ndarray, percept: dict, mission: jnp.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -123,8 +121,9 @@ class PlanFollower:
                 self.queue[i] = list(zip(
                     decision.leg.action[j, :length].tolist(), decision.leg.expected[j, :length].tolist(), strict=True))
                 self.counts["decoded_macro"] += int(decision.leg.decoded[j])
-                if not length:
+                if not length:  # the habit acts: the plans above have not come any further by it
                     vague.append(i)
+                    self.keep[i] = False
                 if self.on_decision:
                     self.on_decision(int(i), jax.tree.map(lambda x, j=j: x[j], decision))
             self.counts["plans"] += count

@@ -112,9 +112,10 @@ class Fake:
     """An agent of two actors whose compiled functions are recorded: plans of two actions, and a number as the plan held."""
 
     def __init__(self):
-        self.calls, self.away, self.params = [], np.zeros(3), None
+        self.calls, self.away, self.says, self.params = [], np.zeros(3), 2, None
         self.config = SimpleNamespace(agent=SimpleNamespace(leave_distance=3))
-        self.act = {"left_plan": lambda p, o, e: self.away, "plan": self.plan, "blank": lambda batch: (np.zeros(batch),)}
+        self.act = {"left_plan": lambda p, o, e: self.away, "plan": self.plan, "blank": lambda batch: (np.zeros(batch),),
+                    "habitual": lambda p, k, o, m: np.full(3, 6)}
 
     def missions(self, missions):
         return jnp.zeros((len(missions), 2), jnp.int32)
@@ -122,7 +123,7 @@ class Fake:
     def plan(self, params, key, percept, mission, held, keep):
         self.calls.append((np.asarray(held[0]), np.asarray(keep)))
         rows = len(mission)
-        leg = FirstLeg(np.ones((rows, 2), int), np.full((rows, 2), -1), np.full(rows, 2), np.zeros(rows, bool))
+        leg = FirstLeg(np.ones((rows, 2), int), np.full((rows, 2), -1), np.full(rows, self.says), np.zeros(rows, bool))
         made = len(self.calls) + np.asarray(percept["row"]) / 10
         return Decision(np.zeros(rows), np.zeros(rows), np.zeros((rows, 1)), leg, np.ones(rows, int), None, (made,))
 
@@ -147,7 +148,16 @@ def test_followers_hand_back_the_plans_that_are_held_and_drop_them_where_the_wor
     act()
     held, keep = agent.calls[3]
     assert (held[0], keep[0]) == (pytest.approx(2.0), True) and (held[1], keep[1]) == (pytest.approx(2.2), False)
-    assert follower.counts["went_on"] == 4 and follower.counts["left_plan"] == 1
+    assert follower.counts["left_plan"] == 1 and follower.counts["plan_ended"] == 3 + 3 + 2
+
+
+def test_where_the_habit_acts_for_want_of_a_plan_nothing_was_carried_out():
+    agent = Fake()
+    agent.says = 0
+    follower = following.PlanFollower(agent, 0, agent.act["plan"])
+    for _ in range(2):
+        assert follower(Observation({"row": np.arange(3)}, ["go"] * 3), np.ones(3, bool)).tolist() == [6, 6, 6]
+    assert len(agent.calls) == 2 and not agent.calls[1][1].any()
 
 
 def test_what_several_actors_do_not_do_is_said():
