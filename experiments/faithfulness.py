@@ -15,6 +15,7 @@ from experiments import cli
 from experiments.evaluate import read_agent
 from hjepa_gfn.data.builder import build
 from hjepa_gfn.data.pipeline import Pipeline
+from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.faithfulness import evaluate_faithfulness
 from hjepa_gfn.evaluation.theory_of_mind import KINDS, evaluate_theory_of_mind
 from hjepa_gfn.files import write_json
@@ -54,6 +55,8 @@ def main() -> None:
     f = flags.FLAGS
     with read_agent(f.checkpoint) as agent, tempfile.TemporaryDirectory() as scratch:
         config = agent.config
+        if agent.system.levels != (2, 1):
+            raise UserError(f"{f.checkpoint}: faithfulness reads plans of legs and steps; this agent's scales are others")
         data = f.data_dir or str(build(config.level, Path(scratch) / "held_out", 1, config.evaluation.texts, 0, 2, False))
         pipeline = Pipeline(data, "validation", agent.tokenizer, config.data, f.seed)
         names = make_world(config.level, 1).action_names

@@ -71,6 +71,7 @@ def report_all(
     from hjepa_gfn.distributed.topology import tpu_devices
     from hjepa_gfn.objectives import train_steps
     from hjepa_gfn.objectives.cost import step_flops
+    from hjepa_gfn.objectives.groups import is_copy
     from hjepa_gfn.objectives.system import make_system
     from hjepa_gfn.training.agent_task import NUM_ACTIONS
 
@@ -91,7 +92,7 @@ def report_all(
     registry = train_steps.make_train_steps(system, config)
     if unknown := set(steps) - set(registry):
         raise UserError(f"--steps={','.join(steps)}: no train step {min(unknown)}; there are {', '.join(registry)}")
-    trained = {group: tree for group, tree in abstract.params.items() if group != "target"}
+    trained = {group: tree for group, tree in abstract.params.items() if not is_copy(group)}
     count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
     model_flops = step_flops(config)
     settings = {
@@ -105,12 +106,13 @@ def report_all(
     print(f"{topology} x {num_slices}: {mesh.devices.size} devices as {sizes}; {count(trained) / 1e9:.3f} billion parameters; "
           f"batch {config.data.batch_size}; {out['compiler']}", flush=True)
     heads = ("peak GiB", "free GiB", "ICI GB", "DCN GB", "TFLOP/dev", "over model", "waste", "compile s")
-    print(f"{'step':10}" + "".join(f"{head:>11}" for head in heads))
+    wide = max(10, *map(len, registry))
+    print(f"{'step':{wide}}" + "".join(f"{head:>11}" for head in heads))
     for step in steps or registry:
         lowered = aot.lower(registry[step], abstract, batch, mesh, rules)
         if step in earlier and earlier[step]["digest"] == lowered.digest:
             out["steps"][step] = earlier[step]
-            print(f"{step:10} is the same program as in the report", flush=True)
+            print(f"{step:{wide}} is the same program as in the report", flush=True)
             continue
         layers = [n for n in (config.model.layers, config.model.context_layers) if n > 1]
         found = aot.report(lowered, mesh, kind.generation.hbm_gib, layers, aot.FAST if fast else None)
@@ -119,7 +121,7 @@ def report_all(
         found["over_model_flops"] = round(found["program_flops"] / model_flops[step], 4)
         out["steps"][step] = found
         save(out)
-        print(f"{step:10}{found['peak_hbm_gib']:11.2f}{found['free_gib']:11.2f}{found['ici_bytes'] / 1e9:11.2f}"
+        print(f"{step:{wide}}{found['peak_hbm_gib']:11.2f}{found['free_gib']:11.2f}{found['ici_bytes'] / 1e9:11.2f}"
               f"{found['dcn_bytes'] / 1e9:11.3f}{found['flops_per_device'] / 1e12:11.2f}"
               f"{found['over_model_flops']:11.3f}{found['partition_waste']:11.3f}"
               f"{found['compile_seconds']:11.1f}", flush=True)

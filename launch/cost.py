@@ -20,19 +20,21 @@ def iteration_flops(config: Any) -> tuple[dict[str, float], float]:
     """FLOPs of each train step, and of an average iteration of the EM phase."""
     steps = cost.step_flops(config)
     every = config.schedule.every
-    return steps, sum(steps[name] / every[name] for name in every if every[name])
+    pace = {name: every.get(name.split("@")[0], 0) for name in steps}  # actors below the first keep the first's pace
+    return steps, sum(flops / pace[name] for name, flops in steps.items() if pace[name])
 
 
 def parameter_count(config: Any) -> int:
     """Trained parameters of every group."""
     import jax
 
+    from hjepa_gfn.objectives.groups import is_copy
     from hjepa_gfn.objectives.system import init_params, make_system
     from hjepa_gfn.training.agent_task import NUM_ACTIONS
 
     system = make_system(config.model, config.data.vocab, config.data.text_length, NUM_ACTIONS)
     params = jax.eval_shape(lambda key: init_params(system, key, config.data.mission_length), jax.random.key(0))
-    return sum(leaf.size for group, tree in params.items() if group != "target" for leaf in jax.tree.leaves(tree))
+    return sum(leaf.size for group, tree in params.items() if not is_copy(group) for leaf in jax.tree.leaves(tree))
 
 
 def exemplary_tokens(sweeps: float) -> float:
@@ -57,10 +59,11 @@ def main(config: Any) -> None:
     iterations = f.texts / (2 * config.data.batch_size)
     hours = cost.chip_hours(iteration * iterations, chip.peak_tflops_bf16, f.utilisation)
     print(f"{parameters / 1e9:.3f} billion trained parameters; {config.data.batch_size} situations, {told} text tokens a batch")
-    print(f"  {'step':10}{'TFLOP a call':>14}{'x language model on the same texts':>36}")
+    wide = max(10, *map(len, steps))
+    print(f"  {'step':{wide}}{'TFLOP a call':>14}{'x language model on the same texts':>36}")
     for name, flops in steps.items():
-        print(f"  {name:10}{flops / 1e12:14.3f}{flops / model:36.2f}")
-    print(f"  {'iteration':10}{iteration / 1e12:14.3f}{iteration / model:36.2f}   (of the EM phase)")
+        print(f"  {name:{wide}}{flops / 1e12:14.3f}{flops / model:36.2f}")
+    print(f"  {'iteration':{wide}}{iteration / 1e12:14.3f}{iteration / model:36.2f}   (of the EM phase)")
     print(f"  {f.texts:.3g} texts: {hours:.3g} {chip.name} chip-hours at {100 * f.utilisation:.0f} % of "
           f"{chip.peak_tflops_bf16} TFLOP/s; the language model: {hours * model / iteration:.3g}")
     plan, tokens = cost.decision_flops(config), exemplary_tokens(f.sweeps)

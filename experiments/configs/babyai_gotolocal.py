@@ -33,6 +33,9 @@ def get_config() -> ConfigDict:
         compass=False,        # whether a head reads the own direction off the step states (with jepa.compass)
         reach=0,              # hidden width of the heads that judge empty edges of plans (with jepa.reach); 0: none
         level_link=False,     # whether the energy holds sub-plans against the state that their edge leads to
+        # the actors, coarsest first, as dict(scales=("clause", "subgoal")): runs of adjacent levels ("step" is the first) of
+        # which neighbours share one; (): one actor over all levels. And whether all use the same transformer layers
+        actors=(), share_layers=False,
         belief=dict(size=0, hidden=128, members=3),  # over the world's state; size 0: none, and no train step for it
     ))
     c.jepa = ConfigDict(dict(
@@ -62,6 +65,7 @@ def get_config() -> ConfigDict:
         divergence=0.1, energy_decay=0.001, partial=0.5, rank=10.0,
         decisions=4,          # of a trajectory's decisions, those that a likelihood step looks at
         final_share=0.6,      # of the texts that are read; the rest are drafts
+        plain=0.4,            # of the cases of an actor below the first, those that begin without a given action
         gate_decay=0.95, gate_start=400.0, gate_end=60.0, gate_half_life=100.0,
         # of each group's part of a batch, the rows that each train step takes
         rows=dict(habit=224, told=32, untold=64, ranked=56, posterior=10, prior=14, sleep=12, m_step=12, contrast=16,

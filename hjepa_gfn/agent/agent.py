@@ -12,6 +12,7 @@ from hjepa_gfn.agent import modes
 from hjepa_gfn.data.tokenizer import Tokenizer
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.export import load_export
+from hjepa_gfn.objectives.groups import unshared
 from hjepa_gfn.objectives.system import System, make_system
 from hjepa_gfn.worlds import World, make_world
 from hjepa_gfn.worlds.remembering import Remembering
@@ -40,6 +41,11 @@ def world_for(agent: Agent, level: str, batch_size: int) -> World:
     return Remembering(make_world(level, batch_size), agent.system.map)
 
 
+def several_actors(agent: Agent) -> bool:
+    """Whether a hierarchy of actors plans: only then is there something for those above the finest to hold."""
+    return "blank" in agent.act
+
+
 def load_agent(directory: str | os.PathLike) -> Agent:
     """The agent of an export directory, on one device.
 
@@ -54,4 +60,4 @@ def load_agent(directory: str | os.PathLike) -> Agent:
                              config.data.get("map", 0))
     except (AttributeError, KeyError) as error:
         raise UserError(f"{directory}: config.json is not of an agent of this version ({error})") from error
-    return Agent(system, export.params, tokenizer, config, modes.compiled(system, config.agent))
+    return Agent(system, unshared(export.params), tokenizer, config, modes.compiled(system, config.agent))

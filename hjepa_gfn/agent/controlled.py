@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hjepa_gfn.agent.agent import Agent
+from hjepa_gfn.agent.agent import Agent, several_actors
 from hjepa_gfn.agent.controller import ControlledMode, parse_rules
 from hjepa_gfn.agent.following import OnDecision
 from hjepa_gfn.agent.indicators import NAMES, IndicatorReader
@@ -16,8 +16,9 @@ MODES = ("habitual", "planning", "optimisation")
 
 
 def has_indicators(agent: Agent) -> bool:
-    """Whether the agent's parameters hold the networks that indicators are read with (older exports lack them)."""
-    return "indicators" in agent.params
+    """Whether indicators are read: the agent's parameters hold their networks (older exports lack them), and one actor plans
+    (the rest of the plan that is followed is that of one)."""
+    return "indicators" in agent.params and not several_actors(agent)
 
 
 def controlled_mode(
@@ -39,7 +40,8 @@ def controlled_mode(
         raise UserError(f"no mode {start!r}; there are {', '.join(MODES)}")
     rules = parse_rules(table, NAMES, MODES)
     if rules and not has_indicators(agent):
-        raise UserError("agent.controller needs indicators, of which this agent has no parameters")
+        why = "are not read where several actors plan" if several_actors(agent) else "this agent has no parameters of"
+        raise UserError(f"agent.controller needs indicators, which {why}")
     if has_indicators(agent):
         reader = reader or IndicatorReader(agent, seed)
         reader.begin(seed)
@@ -49,9 +51,11 @@ def controlled_mode(
             if told:
                 told(row, decision)
 
-    planning, optimisation = PlanningMode(agent, seed, decided), OptimisationMode(agent, seed, on_decision=decided)
+    planning = PlanningMode(agent, seed, decided)
+    optimisation = None if several_actors(agent) else OptimisationMode(agent, seed, on_decision=decided)
     if reader:
         reader.follow(planning.follower, optimisation.follower)
     indicate: Callable = reader or (lambda observation, running: {})
-    modes = {"habitual": HabitualMode(agent, seed), "planning": planning, "optimisation": optimisation}
+    modes = {"habitual": HabitualMode(agent, seed), "planning": planning} | (
+        {"optimisation": optimisation} if optimisation else {})
     return ControlledMode(modes, rules, indicate, start)

@@ -33,6 +33,7 @@ class Decision(NamedTuple):
     leg: FirstLeg
     passes: jnp.ndarray    # int32 [B] network passes: plans (and words) that went through the trunk for this situation
     trace: Trace | None = None  # of optimisation mode
+    held: tuple[Plan, ...] | None = None  # of several actors: the plans of all but the finest, from the coarsest
 
 
 def encode(system: System, params: Params, percept: Percept, mission: jnp.ndarray) -> tuple[Context, tuple]:

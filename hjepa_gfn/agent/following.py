@@ -16,7 +16,8 @@ from hjepa_gfn.worlds.protocol import Observation
 CHUNK = 64  # situations planned for at once: one compiled shape, whatever the number of episodes that need a plan
 NOT_TIMED = {"calls": 0, "seconds": 0.0, "timed": 0}
 
-# (params, key, percept of CHUNK situations, missions int32 [CHUNK, M]) -> Decision of each
+# (params, key, percept of CHUNK situations, missions int32 [CHUNK, M]) -> Decision of each; with several actors also the plans
+# that those above the finest hold [CHUNK], and where these count (`hierarchy.what_is_left`)
 Decide = Callable[[Any, jnp.ndarray, dict[str, np.ndarray], jnp.ndarray], Decision]
 OnDecision = Callable[[int, Decision], None]
 
@@ -49,6 +50,8 @@ class PlanFollower:
         self.agent, self.key, self.tick, self.decide = agent, jax.random.key(seed), 0, decide
         self.queue: list[list[tuple[int, int]]] | None = None  # per episode: (action, code expected after it)
         self.expected: np.ndarray | None = None
+        self.held: Any = None  # of several actors: the plans above the finest, leaves [B, ...]
+        self.keep: np.ndarray | None = None  # bool [B]: where these count
         self.on_decision = on_decision
         self.counts = {"plans": 0, "plan_ended": 0, "left_plan": 0, "decoded_macro": 0, "habit_instead": 0, "actions": 0,
                        "passes": 0, **NOT_TIMED}
@@ -59,6 +62,7 @@ class PlanFollower:
         batch = len(running)
         if self.queue is None:
             self.queue, self.expected = [[] for _ in range(batch)], np.full(batch, -1, np.int32)
+            self.keep = np.zeros(batch, bool)
         percept = {name: np.asarray(value) for name, value in observation.percept.items()}
         mission = self.agent.missions(observation.mission)
         key_plan, key_habit = jax.random.split(jax.random.fold_in(self.key, self.tick))
@@ -66,6 +70,7 @@ class PlanFollower:
         left = running & (away > self.agent.config.agent.leave_distance)
         empty = np.array([not queue for queue in self.queue])
         self.counts["left_plan"] += int((left & ~empty).sum())
+        self.keep &= ~left
         self.counts["plan_ended"] += int((running & empty).sum())
         vague = self._plan(key_plan, percept, mission, np.flatnonzero(running & (left | empty)))
         actions = np.zeros(batch, np.int64)
@@ -83,7 +88,24 @@ class PlanFollower:
     def forget(self, rows: np.ndarray) -> None:
         """Drops the plans of the episodes `rows` int [R]: made before another mode acted, they are about what is past."""
         for i in rows if self.queue is not None else ():
-            self.queue[i], self.expected[i] = [], -1
+            self.queue[i], self.expected[i], self.keep[i] = [], -1, False
+
+    def _held(self, rows: np.ndarray) -> tuple:
+        """Of several actors: the plans held in the episodes `rows`, and where they count."""
+        blank = self.agent.act.get("blank")
+        if blank is None:
+            return ()
+        if self.held is None:
+            self.held = jax.tree.map(np.array, blank(len(self.keep)))
+        return jax.tree.map(lambda x: x[rows], self.held), self.keep[rows]
+
+    def _hold(self, plans: Any, index: np.ndarray, count: int) -> None:
+        """Keeps the plans above the finest that a decision in the first `count` episodes of `index` was made with."""
+        if plans is None:
+            return
+        for old, new in zip(jax.tree.leaves(self.held), jax.tree.leaves(plans), strict=True):
+            old[index[:count]] = new[:count]
+        self.keep[index[:count]] = True
 
     def _plan(self, key: jnp.ndarray, percept: dict, mission: jnp.ndarray, rows: np.ndarray) -> np.ndarray:
         """Refills the queues of the episodes `rows`; returns those whose plan does not say how to begin."""
@@ -91,15 +113,17 @@ class PlanFollower:
         for number, (index, count) in enumerate(in_chunks(rows, CHUNK)):
             seen = {name: value[index] for name, value in percept.items()}
             decision = timed(self.counts, CHUNK, self.decide, self.agent.params, jax.random.fold_in(key, number), seen,
-                             mission[index])
+                             mission[index], *self._held(index))
             decision = jax.tree.map(np.asarray, decision)
+            self._hold(decision.held, index, count)
             for j, i in enumerate(index[:count]):
                 length = int(decision.leg.count[j])
                 self.queue[i] = list(zip(
                     decision.leg.action[j, :length].tolist(), decision.leg.expected[j, :length].tolist(), strict=True))
                 self.counts["decoded_macro"] += int(decision.leg.decoded[j])
-                if not length:
+                if not length:  # the habit acts: the plans above have not come any further by it
                     vague.append(i)
+                    self.keep[i] = False
                 if self.on_decision:
                     self.on_decision(int(i), jax.tree.map(lambda x, j=j: x[j], decision))
             self.counts["plans"] += count

@@ -15,6 +15,7 @@ from hjepa_gfn.agent.agent import Agent
 from hjepa_gfn.agent.following import PlanFollower
 from hjepa_gfn.agent.modes import Percept, encode
 from hjepa_gfn.agent.reading import first_leg
+from hjepa_gfn.errors import UserError
 from hjepa_gfn.objectives import indicators
 from hjepa_gfn.objectives.energy import make_ground, plan_energy
 from hjepa_gfn.objectives.jepa import LOG_VARIANCE
@@ -97,6 +98,8 @@ class IndicatorReader:
     def __init__(self, agent: Agent, seed: int):
         self.agent = agent
         options, system = agent.config.agent, agent.system
+        if system.lower:
+            raise UserError("indicators are read of the plans of one actor: this agent has several (model.actors)")
         self._read = jax.jit(lambda *inputs: read(
             system, *inputs, options.get("indicator_samples", 4), options.temperature))
         self._advance = jax.jit(advance)

@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.decision import TOO_VAGUE, Decision, Percept, encode, passes_to_build
+from hjepa_gfn.agent.hierarchy import plan_down
 from hjepa_gfn.agent.optimisation import decide, optimise, options_of
 from hjepa_gfn.agent.reading import code_distance, first_leg
+from hjepa_gfn.errors import UserError
 from hjepa_gfn.objectives.em import sample_text
 from hjepa_gfn.objectives.energy import energy_of, make_ground
 from hjepa_gfn.objectives.policies import Exploration, sample_plans
 from hjepa_gfn.objectives.system import Params, System
-from hjepa_gfn.plans import Plan
+from hjepa_gfn.plans import Plan, root_plan
 
 
 def habitual(
@@ -70,17 +72,31 @@ def explain(
 
 def compiled(system: System, options: Any) -> dict[str, Any]:
     """The functions above, jitted for one system and `config.agent`; "optimise" also takes how many moves (at most those of the
-    config), and whether the best plan is acted on or a sample, and returns (Decision, Anytime)."""
+    config), and whether the best plan is acted on or a sample, and returns (Decision, Anytime). With several actors "plan" is
+    `hierarchy.plan_down`, which also takes the plans held, and what is explained is the first actor's plan.
+
+    Raises:
+      UserError: options that make no sense, or, with several actors, are not there.
+    """
     chosen = options_of(options)
+    if system.lower and options.plan_samples != 1:
+        raise UserError(f"agent.plan_samples={options.plan_samples}: with several actors (model.actors) each samples one plan")
 
     def optimised(p, k, o, m, moves, best):
         found = optimise(system, p, k, o, m, chosen, options.temperature, moves)
         return decide(system, p, found, moves, best), found
 
-    return {
+    def planned(p, k, o, m, *held):
+        if system.lower:
+            return plan_down(system, p, k, o, m, *held, options.temperature)
+        return plan(system, p, k, o, m, options.plan_samples, options.temperature)
+
+    # what those above the finest hold in episodes [B] that begin
+    blank = {"blank": lambda batch: tuple(root_plan(actor.spec, (batch,)) for actor in system.actors[:-1])}
+    return (blank if system.lower else {}) | {
         "optimise": jax.jit(optimised),
         "habitual": jax.jit(lambda p, k, o, m: habitual(system, p, k, o, m, options.habit_temperature)),
-        "plan": jax.jit(lambda p, k, o, m: plan(system, p, k, o, m, options.plan_samples, options.temperature)),
+        "plan": jax.jit(planned),
         "left_plan": jax.jit(lambda p, o, e: left_plan(system, p, o, e)),
         "explain": jax.jit(lambda p, k, o, m, z, given=None: explain(system, p, k, o, m, z, 0.3, given)),
     }

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from hjepa_gfn.agent.agent import Agent
+from hjepa_gfn.agent.agent import Agent, several_actors
 from hjepa_gfn.agent.following import CHUNK, OnDecision, PlanFollower
 from hjepa_gfn.agent.optimisation import options_of
 from hjepa_gfn.errors import UserError
@@ -25,6 +25,8 @@ class OptimisationMode:
         self, agent: Agent, seed: int, moves: int | None = None, choose: str | None = None,
         on_decision: OnDecision | None = None,
     ):
+        if several_actors(agent):
+            raise UserError("optimisation mode moves the plans of one actor: this agent has several (model.actors)")
         options = options_of(agent.config.agent)
         moves = options.moves if moves is None else moves
         choose = options.choose if choose is None else choose

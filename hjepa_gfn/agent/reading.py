@@ -24,7 +24,7 @@ def reading_order(plan: Plan) -> jnp.ndarray:
 
 def first_leg(system: System, params: Params, plan: Plan) -> FirstLeg:
     """The first leg's steps if the plan spells them out; else the steps that its macro-action stands for, if it has one (where
-    only a coarser edge has: that which the coarser macro-action begins with)."""
+    only a coarser edge has: that which the coarser macro-action begins with). Of an actor whose scales end with the steps."""
     longest = max(system.max_steps, system.jepa.sizes.levels[0].longest)
     order = reading_order(plan)[:, : system.max_steps]
     pick = lambda x: jnp.take_along_axis(x, order, axis=1, mode="clip")  # noqa: E731
@@ -37,9 +37,9 @@ def first_leg(system: System, params: Params, plan: Plan) -> FirstLeg:
     steps = FirstLeg(held - 1, jnp.where(follows, next_code, -1), running.sum(1), jnp.zeros(plan.batch_shape, bool))
 
     held = jnp.zeros(plan.batch_shape, jnp.int32)
-    for level in range(system.spec.num_scales, 1, -1):
+    for scale, level in enumerate(system.levels[:-1]):
         # the first edge's macro-action at this level: the plan's, or else what the macro-action above begins with
-        own, grid = plan.action[:, 0, -level], system.jepa.sizes.levels[level - 2].action
+        own, grid = plan.action[:, 0, scale], system.jepa.sizes.levels[level - 2].action
         macro = jnp.where(own > 0, own, held)
         controls = fsq.from_code(jnp.maximum(macro - 1, 0), grid)
         decoded = jnp.argmax(system.level(params, controls, method="decode_macro", level=level), axis=-1)

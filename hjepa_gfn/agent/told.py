@@ -41,7 +41,9 @@ class ToldMode:
     """Planning mode whose first plan of each episode is drawn from the posterior, given that episode's text (see `choose`)."""
 
     def __init__(self, agent: Agent, seed: int, texts: np.ndarray):
-        """texts: int32 [B, X], zeros where nothing is said."""
+        """texts: int32 [B, X], zeros where nothing is said. Raises UserError for an agent of several actors."""
+        if getattr(agent.system, "lower", ()):
+            raise UserError("texts are read by the plans of one actor: this agent has several (model.actors)")
         system, temperature = agent.system, agent.config.agent.temperature
         decide = jax.jit(lambda *inputs: read_and_plan(system, *inputs, temperature))
         self.texts, self.follower = texts, PlanFollower(agent, seed, decide)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hjepa_gfn.agent.agent import Agent
+from hjepa_gfn.agent.agent import Agent, several_actors
 from hjepa_gfn.agent.controlled import has_indicators
 from hjepa_gfn.agent.controller import TABLE
 from hjepa_gfn.agent.following import CHUNK
@@ -19,9 +19,11 @@ from hjepa_gfn.evaluation.recording import Made, record_episodes, trace_view
 from hjepa_gfn.evaluation.report_views import EdgeView, EpisodeView, PlanView, TextView
 from hjepa_gfn.models import fsq
 from hjepa_gfn.plans import Plan
+from hjepa_gfn.plans.tree import Timeline, timeline_of
 from hjepa_gfn.worlds import make_world
 
 TILE = 16  # pixels a cell, as worlds render
+SEVERAL = "Several actors plan: shown is the first one's plan. No indicators are read of it."
 NO_INDICATORS = "This agent has no parameters of indicators: none are shown, and no controller could switch its modes by them."
 
 
@@ -40,38 +42,43 @@ def in_words(moves: Sequence[int], names: Sequence[str]) -> str:
     return ", ".join(name if count == 1 else f"{name} x{count}" for name, count in runs) or "stay"
 
 
-def edges_of(plan: Plan, macros: list[list[int]], names: Sequence[str]) -> list[EdgeView]:
-    """The tree of one plan (numpy leaves, no batch axis), coarsest scale first. Two scales."""
-    order = sorted(np.flatnonzero(plan.valid), key=lambda n: plan.position[n])
-    groups: list[list[int]] = []
-    for n in order:  # a leg state (or s_0) and the step states that lie in the leg to its right
-        if plan.tag[n] == 0:
-            groups.append([n])
-        else:
-            groups[-1].append(n)
-    edges = []
-    for i, group in enumerate(groups):
-        after = groups[i + 1][0] if i + 1 < len(groups) else None
-        state = None if after is None else str(plan.code[after])
-        children = []
-        if plan.expanded[group[0], 0]:
-            for j, n in enumerate(group):
-                held = int(plan.action[n, 1])
-                end = str(plan.code[group[j + 1]]) if j + 1 < len(group) else state
-                action = names[held - 1] if held else None
-                children.append(EdgeView(1, action, end, [], [held - 1] if held else []))
-        held = int(plan.action[group[0], 0])
-        spelled = bool(children) and all(child.moves for child in children)
-        moves = [m for child in children for m in child.moves] if spelled else (macros[held - 1] if held else [])
-        edges.append(EdgeView(0, in_words(macros[held - 1], names) if held else None, state, children, moves))
-    return edges
+def edges_of(
+    plan: Plan, macros: list[list[int]], names: Sequence[str], levels: Sequence[int] = (2, 1)
+) -> list[EdgeView]:
+    """The tree of one plan (numpy leaves, no batch axis), coarsest scale first.
+
+    Args:
+      macros: the primitive actions of each macro-action of level 2; names: of primitive actions.
+      levels: the JEPA level of each scale. Actions above level 2 are shown by their codes, and move nothing by themselves.
+    """
+    def moves_of(level: int, held: int) -> list[int]:
+        return [held] if level == 1 else macros[held] if level == 2 else []
+
+    def said(level: int, held: int | None) -> str | None:
+        if held is None:
+            return None
+        return names[held] if level == 1 else in_words(macros[held], names) if level == 2 else f"{held}"
+
+    def view(timeline: Timeline, scale: int, end: str | None) -> list[EdgeView]:
+        found = []
+        for edge, state in zip(timeline.edges, (*timeline.states, None), strict=True):
+            after = end if state is None else str(state)
+            children = [] if edge.inside is None else view(edge.inside, scale + 1, after)
+            moves = [] if edge.action is None else moves_of(levels[scale], edge.action)
+            if children and all(child.moves for child in children):
+                moves = [move for child in children for move in child.moves]
+            found.append(EdgeView(scale, said(levels[scale], edge.action), after, children, moves))
+        return found
+
+    return view(timeline_of(plan), 0, None)
 
 
 def episodes_by_mode(agent: Agent, level: str, seeds: Sequence[int], seed: int) -> list[EpisodeView]:
     """What the inspector shows: the same seeds under the agent's controller, in planning and in optimisation mode. Without
-    parameters of indicators there is no controller, and every episode says so."""
+    parameters of indicators there is no controller, and every episode says so; several actors are shown in planning mode."""
     reader = IndicatorReader(agent, seed) if has_indicators(agent) else None
     modes = ("controlled", "planning", "optimisation") if reader else ("planning", "optimisation")
+    modes = ("planning",) if several_actors(agent) else modes
     return [view for mode in modes for view in inspected_episodes(agent, level, seeds, seed, mode, reader)]
 
 
@@ -88,16 +95,16 @@ def inspected_episodes(
         return []
     table = agent.config.agent.get("controller", TABLE) if mode == "controlled" else ()
     found = record_episodes(agent, level, seeds, seed, table, "habitual" if mode == "controlled" else mode, reader)
-    names, macros = make_world(level, 1).action_names, macro_moves(agent)
+    names, macros, levels = make_world(level, 1).action_names, macro_moves(agent), agent.system.levels
     rows = [(i, made) for i, episode in enumerate(found) for made in episode.made]
     explanations = explain_all(agent, [made for _, made in rows], [found[i].mission for i, _ in rows], seed)
     plans: list[list[PlanView]] = [[] for _ in seeds]
     for (i, made), text in zip(rows, explanations, strict=True):
         decision = made.decision
         plans[i].append(PlanView(
-            made.step, edges_of(decision.plan, macros, names), float(decision.energy), None, made.pose, text,
+            made.step, edges_of(decision.plan, macros, names, levels), float(decision.energy), None, made.pose, text,
             cited_principle(text), trace_view(decision.trace), bool(decision.leg.decoded)))
-    note = "" if has_indicators(agent) else NO_INDICATORS
+    note = "" if has_indicators(agent) else SEVERAL if several_actors(agent) else NO_INDICATORS
     return [
         EpisodeView(int(s), mode, e.mission, e.situation, e.success, e.frames, [names[a] for a in e.actions], plans[i], TILE,
                     e.steps, e.switches, note)

@@ -20,6 +20,7 @@ from jax import export
 from hjepa_gfn.export.arrays import unflatten, zip_bytes
 from hjepa_gfn.models.agent_network import Context
 from hjepa_gfn.objectives.em import sample_text
+from hjepa_gfn.objectives.groups import actor_view
 from hjepa_gfn.objectives.policies import Exploration, evaluate, log_prob_of_path, roots, sample_paths
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import encode_start
@@ -110,10 +111,10 @@ def _without_source_locations() -> Iterator[None]:
 
 
 def _flat(system: System, fn: Callable[..., Arrays]) -> Callable[[Arrays, Arrays], Arrays]:
-    """`fn` of parameters by flat name."""
+    """`fn` of parameters by flat name; of several actors, it is the first that plans and explains."""
 
     def program(params: Arrays, inputs: Arrays) -> Arrays:
-        return fn(system, unflatten(params), inputs)
+        return fn(system, actor_view(unflatten(params)), inputs)
 
     program.__name__ = fn.__name__
     return program
@@ -125,7 +126,7 @@ def _key(inputs: Arrays) -> jnp.ndarray:
 
 def _context(system: System, params: Params, inputs: Arrays) -> Context:
     sensed = {"view": inputs["view"], "direction": inputs["direction"]}
-    z1, _ = encode_start(system, params, sensed)
+    z1 = encode_start(system, params, sensed)[0]
     return system.net(params, sensed, z1, inputs["mission"], method="context")
 
 

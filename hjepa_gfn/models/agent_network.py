@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hjepa_gfn.models.context import ContextEncoder
+from hjepa_gfn.models.context import ContextEncoder, Target
 from hjepa_gfn.models.layers import NEG, Compute, Dense, Embed, Mlp
 from hjepa_gfn.models.shared_encoder import Draft, Memory, SharedEncoder
 from hjepa_gfn.plans import Plan, PlanSpec, backward_mask, forward_mask
@@ -30,6 +30,7 @@ class NetworkSizes:
     text_length: int = 48
     num_actions: int = 7
     more_ground: int = 0  # terms of the energy, besides the residual of each scale, that have a weight
+    targets: int = 0      # JEPA levels that the state a plan is to lead to may be of; 0: plans have no target
     compute: Compute = Compute()
 
 
@@ -58,7 +59,7 @@ class AgentNetwork(nn.Module):
     def setup(self) -> None:
         s, spec = self.sizes, self.spec
         self.context_encoder = ContextEncoder(
-            s.width, s.heads, s.mlp, s.context_layers, s.queries, s.text_vocab, s.compute)
+            s.width, s.heads, s.mlp, s.context_layers, s.queries, s.text_vocab, s.compute, s.targets)
         self.encoder = SharedEncoder(
             spec, s.width, s.heads, s.mlp, s.layers, s.text_vocab, s.text_length, s.compute)
         sites = 3 * spec.num_scales
@@ -76,8 +77,10 @@ class AgentNetwork(nn.Module):
         self.habit_head = Mlp((2 * s.width,), s.num_actions, 0.1)
 
     # --- context -----------------------------------------------------------------------------------------------------
-    def context(self, percept: dict[str, jnp.ndarray], state: jnp.ndarray, mission: jnp.ndarray) -> Context:
-        return Context(*self.context_encoder(percept, state, mission))
+    def context(
+        self, percept: dict[str, jnp.ndarray], state: jnp.ndarray, mission: jnp.ndarray, target: Target | None = None
+    ) -> Context:
+        return Context(*self.context_encoder(percept, state, mission, target))
 
     def habit(self, context: Context) -> jnp.ndarray:
         """Logits [B, actions] of the habitual action."""

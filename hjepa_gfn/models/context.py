@@ -1,9 +1,23 @@
-"""Context c = (s_0, percept, mission) as a few tokens: mission words and learned queries that look at the view."""
+"""Context c = (s_0, s_T or none, percept, mission) as a few tokens: mission words and learned queries that look at the view."""
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from hjepa_gfn.models.layers import Block, Compute, Dense, Embed, Source, masked
+
+
+class Target(NamedTuple):
+    """The world state s_T that a plan is to lead to, where it has one."""
+
+    state: jnp.ndarray  # [B, Z] JEPA state; zeros where there is none
+    level: jnp.ndarray  # int32 [B] the JEPA level (1, 2, ...) that it is a state of; 0: there is none
+
+
+def no_target(like: jnp.ndarray) -> Target:
+    """No target in any row; `like` [B, Z] are states."""
+    return Target(jnp.zeros_like(like), jnp.zeros(like.shape[:1], jnp.int32))
 
 
 class ContextLayer(nn.Module):
@@ -21,7 +35,10 @@ class ContextLayer(nn.Module):
 
 
 class ContextEncoder(nn.Module):
-    """Mission words and `queries` learned queries attend over a percept's cells and the JEPA state s_0."""
+    """Mission words and `queries` learned queries attend over a percept's cells and the JEPA state s_0.
+
+    With `targets` > 0, a token more says which state of which JEPA level (1 .. targets) the plan is to lead to, or that none is
+    given."""
 
     width: int
     heads: int
@@ -30,17 +47,18 @@ class ContextEncoder(nn.Module):
     queries: int
     text_vocab: int
     compute: Compute = Compute()
+    targets: int = 0
 
     @nn.compact
     def __call__(
-        self, percept: dict[str, jnp.ndarray], state: jnp.ndarray, mission: jnp.ndarray
+        self, percept: dict[str, jnp.ndarray], state: jnp.ndarray, mission: jnp.ndarray, target: Target | None = None
     ) -> tuple[jnp.ndarray, jnp.ndarray]:
         """percept {view uint8 [B,7,7,3] (or a map [B,n,n,3]), direction int32 [B]}; state z1 [B, Z] (stop-gradient);
         mission int32 [B, M].
 
         Word 0 of a mission is padding.
 
-        Returns: tokens [B, C, D] and mask bool [B, C], C = queries + 1 + M.
+        Returns: tokens [B, C, D] and mask bool [B, C], C = queries + 1 + M, or one more with `targets`.
         """
         view = percept["view"].astype(jnp.int32).reshape(percept["view"].shape[0], -1, 3)
         batch = view.shape[0]
@@ -54,8 +72,14 @@ class ContextEncoder(nn.Module):
         words += Embed(mission.shape[1], self.width, 0.5, flat, name="place")(jnp.arange(mission.shape[1]))
         s_0 = Dense(self.width, name="state")(jax.lax.stop_gradient(state))[:, None]
         queries = Embed(self.queries, self.width, 0.5, flat, name="query")(jnp.arange(self.queries))
-        x = jnp.concatenate([jnp.broadcast_to(queries, (batch, *queries.shape)), s_0, words], axis=1)
-        mask = jnp.concatenate([jnp.ones((batch, self.queries + 1), bool), mission > 0], axis=1)
+        x = [jnp.broadcast_to(queries, (batch, *queries.shape)), s_0]
+        if self.targets:
+            aim = jax.lax.stop_gradient(no_target(state) if target is None else target)
+            given = (aim.level > 0)[:, None]
+            s_end = jnp.where(given, Dense(self.width, name="target")(aim.state), 0.0)
+            x.append((s_end + Embed(self.targets + 1, self.width, 0.5, flat, name="target_level")(aim.level))[:, None])
+        x = jnp.concatenate([*x, words], axis=1)
+        mask = jnp.concatenate([jnp.ones((batch, x.shape[1] - mission.shape[1]), bool), mission > 0], axis=1)
         bias = masked(mask)[:, None, None, None, :]
         x, cells = x[:, None].astype(self.compute.dtype), cells.astype(self.compute.dtype)
         scanned = self.compute.over_layers(ContextLayer, self.layers, nn.broadcast)

@@ -3,7 +3,7 @@ a language model. No tracing, no compiler: `tests/objectives/test_cost.py` holds
 
 A product of [n, a] and [a, b] counts 2nab, a backward pass twice its forward pass (once would do where inputs need no
 gradient). Loops that may end early count at their longest. Elementwise work counts nothing,
-nor do the optional heads and terms of `model.reach` and `model.level_link`.
+nor do the optional heads and terms of `model.reach` and, of the first actor, `model.level_link`.
 """
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import dataclasses
 from typing import Any
 
 from hjepa_gfn.models import fsq
+from hjepa_gfn.objectives.actors import config_actors, step_name
 from hjepa_gfn.worlds.language import VIEW_SIZE
 
 CELL, COMPASS = 8, 4  # numbers that the JEPA's encoder reads of each cell of a percept, and of the compass
@@ -38,19 +39,26 @@ class Sizes:
     seen: int      # edits of a trajectory that an E-step re-evaluates
     cells: int     # of a percept
     levels: tuple[int, ...]  # segments of a window at every level above the first, from the second
+    scales: int    # of plans
+    links: int     # scales whose sub-plans the energy holds against the state they lead to
 
 
-def sizes_of(config: Any, actions: int = 7) -> Sizes:
-    """Reads a configuration."""
+def sizes_of(config: Any, number: int = 0, actions: int = 7) -> Sizes:
+    """Reads a configuration: the sizes of one actor, the first by default."""
     m, d = config.model, config.data
     levels = (m.max_legs, *(entry.get("most", m.max_legs) for entry in m.levels[1:]))
-    nodes = sum(levels) + m.max_steps
-    grids = [m.step_levels, *(entry[name] for entry in m.levels for name in ("code", "action"))]
-    codes = actions + sum(fsq.num_codes(tuple(grid)) for grid in grids)
+    own = config_actors(config.model)[number].levels
+    units = (m.max_steps, *levels)
+    nodes = sum(units[level - 1] for level in own)
+    grids = [m.step_levels if level == 1 else m.levels[level - 2]["code"] for level in own]
+    grids += [m.levels[level - 2]["action"] for level in own if level > 1]
+    codes = actions * (1 in own) + sum(fsq.num_codes(tuple(grid)) for grid in grids)
+    link = number > 0  # (of the first an option, which counts nothing)
     return Sizes(
-        m.width, m.mlp, m.layers, m.context_layers, m.queries, m.queries + 1 + d.mission_length, d.text_length, nodes,
-        2 * nodes, d.vocab, codes, m.state, m.hidden, d.window, config.em.decisions,
-        min(config.em.window or 2 * nodes, 2 * nodes), (d.get("map", 0) or VIEW_SIZE) ** 2, levels)
+        m.width, m.mlp, m.layers, m.context_layers, m.queries, m.queries + 1 + d.mission_length + (number > 0), d.text_length,
+        nodes, 2 * nodes, d.vocab, codes, m.state, m.hidden, d.window, config.em.decisions,
+        min(config.em.window or 2 * nodes, 2 * nodes), (d.get("map", 0) or VIEW_SIZE) ** 2, levels, len(own),
+        (len(own) - 1) * link)
 
 
 # --- one pass each ---------------------------------------------------------------------------------------------------
@@ -104,8 +112,16 @@ def energy(s: Sizes, rows: int, each: int) -> float:
     """E(z;c) of `each` plans of every row, with the JEPA's residual on every scale."""
     count = rows * each
     head = count * s.nodes * 4 * s.width * (s.width + 1)
-    residual = (1 + len(s.levels)) * count * s.nodes * 4 * s.state * s.hidden
-    return read(s, rows) + plans(s, count) + head + residual
+    residual = s.scales * count * s.nodes * 4 * s.state * s.hidden
+    return read(s, rows) + plans(s, count) + head + residual + link(s, count)
+
+
+def link(s: Sizes, count: int) -> float:
+    """What links the expanded edges of `count` plans to their sub-plans: both scales' edges, and the states within, encoded."""
+    n = s.nodes
+    edges = 2 * n * 4 * s.state * s.hidden
+    within = 2 * 2 * n * s.state * s.hidden + 2 * n * 2 * n * s.hidden + 2 * n * (s.hidden**2 + s.hidden * s.state)
+    return s.links * count * (edges + within)
 
 
 def sample(s: Sizes, rows: int, readers: int = 0) -> float:
@@ -192,9 +208,8 @@ def watch(s: Sizes, rows: int, config: Any) -> float:
     """Variance heads along every row's edges, and the indicators' networks with their gradients."""
     hidden, features = 2 * s.state, (1 + len(s.levels)) * s.state + s.queries * s.width
     per_row = 2 * features * hidden + hidden**2 + len(config.model.levels[-1]["action"]) * hidden + 6 * hidden
-    per_edge = (s.state + 1 + len(s.levels)) * hidden + 2 * hidden
-    return rows * ((1 + len(s.levels)) * s.nodes * 4 * s.state * s.hidden + 3 * 2 * (
-        per_row + (1 + len(s.levels)) * s.nodes * per_edge))
+    per_edge = (s.state + s.scales) * hidden + 2 * hidden
+    return rows * (s.scales * s.nodes * 4 * s.state * s.hidden + 3 * 2 * (per_row + s.scales * s.nodes * per_edge))
 
 
 def belief(s: Sizes, config: Any) -> float:
@@ -215,10 +230,28 @@ def belief(s: Sizes, config: Any) -> float:
 def step_flops(config: Any) -> dict[str, float]:
     """Matmul FLOPs of one call of every train step, over the whole batch, without rematerialisation."""
     s, r = sizes_of(config), config.em.rows
+    steps, share = {}, config.model.get("share_layers", False)
+    for number, actor in enumerate(config_actors(config.model)):
+        of_actor = actor_flops(sizes_of(config, number), r)
+        steps |= {step_name(n, actor.name): f for n, f in of_actor.items() if n != "habit" or not number or not share}
+    steps["indicators"] = (
+        percepts(s, r.indicators) + lift(s, r.indicators) + context(s, r.indicators) + sample(s, r.indicators)
+        + energy(s, r.indicators, 3) + heads(s, r.indicators, 0) + watch(s, r.indicators, config))
+    if config.jepa.get("between", 0.0) > 0:
+        steps["between"] = between(s, config.data.batch_size // (config.microbatches * config.groups))
+    if config.model.belief.size:
+        steps["belief"] = belief(s, config)
+    parts = config.groups * config.microbatches
+    whole = config.data.batch_size // config.microbatches
+    return {"jepa": config.microbatches * 3 * jepa(s, whole, config.jepa.horizon), **{n: parts * f for n, f in steps.items()}}
+
+
+def actor_flops(s: Sizes, r: Any) -> dict[str, float]:
+    """Of a group, the train steps that every actor has; r: `config.em.rows`."""
     p, q = r.posterior, r.prior
     rows, readers = 2 * (p + q), 2 * p
     both = lambda n: observed(s, n) + imagined(s, n)  # noqa: E731
-    steps = {
+    return {
         "habit": percepts(s, r.habit) + lift(s, r.habit) + 3 * (
             context(s, r.habit) + r.habit * 4 * s.width * (s.queries * s.width)),
         "ground": both(r.told) + observed(s, r.untold) + 2 * both(r.ranked) + 3 * (
@@ -235,31 +268,26 @@ def step_flops(config: Any) -> dict[str, float]:
         + explain(s, r.m_step, 2) + energy(s, 2 * r.m_step, 2) + 3 * (energy(s, r.m_step, 2) + explain(s, r.m_step, 1)),
         "contrast": 2 * both(r.contrast) + sample(s, 2 * r.contrast, 2 * r.contrast)
         + 3 * (context(s, r.contrast) + energy(s, r.contrast, 2)),
-        "indicators": percepts(s, r.indicators) + lift(s, r.indicators) + context(s, r.indicators)
-        + sample(s, r.indicators) + energy(s, r.indicators, 3) + heads(s, r.indicators, 0) + watch(s, r.indicators, config),
     }
-    if config.jepa.get("between", 0.0) > 0:
-        steps["between"] = between(s, config.data.batch_size // (config.microbatches * config.groups))
-    if config.model.belief.size:
-        steps["belief"] = belief(s, config)
-    parts = config.groups * config.microbatches
-    whole = config.data.batch_size // config.microbatches
-    return {"jepa": config.microbatches * 3 * jepa(s, whole, config.jepa.horizon), **{n: parts * f for n, f in steps.items()}}
 
 
 # --- decisions -------------------------------------------------------------------------------------------------------
 
 
 def decision_flops(config: Any, edits: float | None = None) -> float:
-    """Matmul FLOPs of one decision in planning mode: percept and mission are read, K plans sampled, their energies compared.
+    """Matmul FLOPs of one decision in planning mode: percept and mission are read, K plans sampled, their energies compared;
+    with several actors, all of them plan.
 
     edits: network passes to sample a plan, the longest possible by default.
     """
     s = sizes_of(config)
+    below = [sizes_of(config, number) for number in range(1, len(config_actors(config.model)))]
+    below = [dataclasses.replace(one, edits=one.edits if edits is None else edits) for one in below]
     k, longest = config.agent.plan_samples, dataclasses.replace(s, edits=s.edits if edits is None else edits)
     leg = config.model.levels[0]
     macro = 2 * k * s.hidden * (len(leg["action"]) + leg["longest"] * 8)  # the first leg is decoded
-    return percepts(s, 1) + segments(s, 1, 1) + context(s, 1) + sample(longest, k) + energy(s, k, 1) + macro
+    return percepts(s, 1) + segments(s, 1, 1) + context(s, 1) + sample(longest, k) + energy(s, k, 1) + macro + sum(
+        context(one, 1) + sample(one, 1) for one in below)
 
 
 def exemplary_flops(parameters: float, tokens: float) -> float:

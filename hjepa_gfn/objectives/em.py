@@ -12,7 +12,7 @@ import numpy as np
 from hjepa_gfn.gflownet import losses
 from hjepa_gfn.gflownet.rollout import choose, cut
 from hjepa_gfn.models.agent_network import Context
-from hjepa_gfn.objectives.cases import Case, at_time, encode_context, join, stack, take, take_ground
+from hjepa_gfn.objectives.cases import Case, at_time, encode_context, join, roots_of, stack, take, take_ground
 from hjepa_gfn.objectives.energy import energy_of, text_log_prob
 from hjepa_gfn.objectives.moves import back_and_forth
 from hjepa_gfn.objectives.policies import (
@@ -21,7 +21,6 @@ from hjepa_gfn.objectives.policies import (
     decision_log_probs,
     evaluate,
     log_prob_of_path,
-    roots,
     sample_paths,
     sample_plans,
     undo_at_random,
@@ -90,7 +89,7 @@ def e_step(
     told_context = take(told_context, rows)
     observed = take(join(told.observed, untold.observed), rows)
     fixed, held = sampler_view(params), stop(context)
-    start = choose(forward, roots(system, 2 * (p + q)), observed)
+    start = choose(forward, take(roots_of(system, cases), rows), observed)
     explore = Exploration(options.temperature, options.epsilon)
     paths = sample_paths(system, fixed, k_paths, start, forward, held, text, None, explore)
     edits = paths.length
@@ -168,7 +167,7 @@ def sleep_loss(params: Params, key: jnp.ndarray, case: Case, system: System, opt
     k_plan, k_text, k_back = jax.random.split(key, 3)
     context, _ = encode_context(system, params, case)
     fixed, held = sampler_view(params), stop(context)
-    plan = sample_plans(system, fixed, k_plan, held)
+    plan = sample_plans(system, fixed, k_plan, held, start=roots_of(system, case))
     text = sample_text(system, fixed, k_text, plan, held)
     back = sample_paths(system, fixed, k_back, plan, jnp.zeros(text.shape[0], bool), held, text)
     log_prob = log_prob_of_path(evaluate(system, params, back, context, text), back)
@@ -220,7 +219,7 @@ def m_step(
     batch = text.shape[0]
     context, ground = encode_context(system, params, case)
     fixed, sampler, held = stop(params), sampler_view(params), stop(context)
-    sampled = sample_plans(system, sampler, k_plan, held, text)
+    sampled = sample_plans(system, sampler, k_plan, held, text, start=roots_of(system, case))
     sampled = choose(case.known & (jnp.arange(batch) % 2 == 0), case.observed, sampled)
     twice = np.concatenate([np.arange(batch)] * 2)
     held2, ground2 = take(held, twice), take_ground(ground, twice)

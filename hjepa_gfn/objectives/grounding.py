@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hjepa_gfn.models.context import Target
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.plans import Plan, edge_exists, right_neighbour
 
@@ -15,7 +16,8 @@ class Ground(NamedTuple):
 
     start: tuple[jnp.ndarray, ...]    # (..., z^2_0, z^1_0) by scale, each [B, Z]
     tables: tuple[jnp.ndarray, ...]   # by scale: [codes, Z]
-    actions: tuple[jnp.ndarray, ...]  # by scale, the finest left out: [codes, F]
+    actions: tuple[jnp.ndarray, ...]  # by scale, the steps left out: [codes, F]
+    target: Target | None = None      # [B] the state that the open end of the plan stands for; None: none in any row
 
     @property
     def macro(self) -> jnp.ndarray:
@@ -36,14 +38,18 @@ class Edges(NamedTuple):
     predicted: jnp.ndarray  # [B, T, N, Z]      here + P_l(here, action); means nothing where the edge is empty
 
 
-def make_ground(system: System, params: Params, *start: jnp.ndarray) -> Ground:
-    """The energy's ground for start states z^1_0, z^2_0, ..., each [B, Z]."""
+def make_ground(system: System, params: Params, *start: jnp.ndarray, target: Target | None = None) -> Ground:
+    """The energy's ground for start states z^1_0, z^2_0, ..., each [B, Z], of all JEPA levels, and a target, or none."""
     tables, actions = system.level(params, method="tables")
-    return jax.lax.stop_gradient(Ground(start[::-1], tables[::-1], actions[::-1]))
+    own = system.levels
+    return jax.lax.stop_gradient(Ground(
+        tuple(start[level - 1] for level in own), tuple(tables[level - 1] for level in own),
+        tuple(actions[level - 2] for level in own if level > 1), target))
 
 
 def edges_of(system: System, params: Params, plan: Plan, ground: Ground, scale: int) -> Edges:
-    """What the JEPA knows of the edges of `scale` of plans [B, T]."""
+    """What the JEPA knows of the edges of `scale` of plans [B, T]; the plan's open end is the target where that is a state of
+    the same level."""
     table = ground.tables[scale]
     start = ground.start[scale][:, None, None, :]
     here = jnp.where((plan.position == 0)[..., None], start, table[plan.code % table.shape[0]])
@@ -54,9 +60,13 @@ def edges_of(system: System, params: Params, plan: Plan, ground: Ground, scale: 
     held = plan.action[..., scale]
     own = (plan.position == 0) | (plan.tag == scale)
     code = jnp.maximum(held - 1, 0)
-    level = system.spec.num_scales - scale
+    level = system.levels[scale]
     predicted = system.level(params, here, code if level == 1 else ground.actions[scale][code], method="predict", level=level)
     ends = (right >= 0) & (right_tag == scale)
+    if ground.target is not None:
+        open_end = right < 0
+        ends |= open_end & (ground.target.level == level)[:, None, None]
+        there = jnp.where(open_end[..., None], ground.target.state[:, None, None], there)
     return Edges(edge_exists(plan)[..., scale], own, here, right, ends, there, held, predicted)
 
 
@@ -74,7 +84,7 @@ def unreachable(system: System, params: Params, plan: Plan, ground: Ground, scal
     both ends given by codes of that scale (or s_0). Plan leaves [B, T, ...] -> [B, T]."""
     edges = edges_of(system, params, plan, ground, scale)
     counted = edges.exists & edges.own & edges.ends & (edges.held == 0)
-    logit = system.level(params, edges.here, edges.there, method="reach", level=system.spec.num_scales - scale)
+    logit = system.level(params, edges.here, edges.there, method="reach", level=system.levels[scale])
     return jax.lax.stop_gradient(jnp.sum(jnp.where(counted, jax.nn.softplus(-logit), 0.0), axis=-1))
 
 
@@ -88,7 +98,8 @@ def level_link(system: System, params: Params, plan: Plan, ground: Ground, scale
     """
     upper, lower = (edges_of(system, params, plan, ground, d) for d in (scale, scale + 1))
     here, there = plan.position[..., :, None], plan.position[..., None, :]
-    limit = jnp.take_along_axis(plan.position, jnp.maximum(upper.right, 0), -1, mode="clip")[..., None]
+    limit = jnp.take_along_axis(plan.position, jnp.maximum(upper.right, 0), -1, mode="clip")
+    limit = jnp.where(upper.right < 0, plan.tag.shape[-1], limit)[..., None]
     tagged = plan.valid & (plan.tag == scale + 1)
     inside = tagged[..., None, :] & (there > here) & (there < limit)             # [B, T, N, N]: state m is in the sub-plan of n
     own = jnp.eye(plan.tag.shape[-1], dtype=bool)
@@ -98,7 +109,7 @@ def level_link(system: System, params: Params, plan: Plan, ground: Ground, scale
     counted = upper.exists & upper.ends & plan.expanded[..., scale] & acted & (last & lower.own[..., None, :]).any(-1)
     states = jnp.concatenate([lower.here, lower.predicted], -2)[..., None, :, :]  # [B, T, 1, 2N, Z]
     weight = jnp.concatenate([inside, last], -1).astype(jnp.float32)
-    found = system.level(params, states, weight, method="encode_segment", level=system.spec.num_scales - scale)
+    found = system.level(params, states, weight, method="encode_segment", level=system.levels[scale])
     error = jnp.mean((found - upper.there) ** 2, axis=-1)
     return jax.lax.stop_gradient(jnp.sum(jnp.where(counted, error, 0.0), axis=-1))
 

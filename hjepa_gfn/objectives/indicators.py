@@ -72,13 +72,12 @@ def edge_entropies(system: System, params: Params, plan: Plan, ground: Ground) -
     """
     found = []
     for scale in range(system.spec.num_scales):
-        table, finest = ground.tables[scale], scale == system.spec.num_scales - 1
+        table, level = ground.tables[scale], system.levels[scale]
         start = ground.start[scale][:, None, None, :]
         here = jnp.where((plan.position == 0)[..., None], start, table[plan.code % table.shape[0]])
         held = plan.action[..., scale]
         code = jnp.maximum(held - 1, 0)
-        control = code if finest else ground.actions[scale][code]
-        level = system.spec.num_scales - scale
+        control = code if level == 1 else ground.actions[scale][code]
         log_variance = system.level(params, here, control, method="log_variance", level=level)
         entropy = 0.5 * jnp.mean(np.log(2 * np.pi * np.e) + jnp.clip(log_variance, *LOG_VARIANCE), -1)
         own = edge_exists(plan)[..., scale] & ((plan.position == 0) | (plan.tag == scale))
@@ -118,7 +117,7 @@ def percept_charge(
     as the start of the prediction residuals.
     """
     found = encode_start(system, params, percept)
-    of_codes = make_ground(system, params, *found).tables[-1][jnp.maximum(expected, 0)]
+    of_codes = system.level(params, method="tables")[0][0][jnp.maximum(expected, 0)]
     seen = jax.tree.map(lambda x: x[:, None], rest)
 
     def log_reward(start):

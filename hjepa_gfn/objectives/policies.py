@@ -89,11 +89,12 @@ def sample_paths(
 def sample_plans(
     system: System, params: Params, key: jnp.ndarray, context: Context, text: jnp.ndarray | None = None,
     explore: Exploration = Exploration(),  # noqa: B008 (immutable)
+    start: Plan | None = None,
 ) -> Plan:
-    """Plans [B] from the root: z ~ P_F(z|c), or z ~ P_F(z|x,c) on the rows that read a text."""
+    """Plans [B] from the root (or from `start` [B]): z ~ P_F(z|c), or z ~ P_F(z|x,c) on the rows that read a text."""
     batch = context.tokens.shape[0]
-    forward = jnp.ones(batch, bool)
-    return sample_paths(system, params, key, roots(system, batch), forward, context, text, None, explore).final
+    start = roots(system, batch) if start is None else start
+    return sample_paths(system, params, key, start, jnp.ones(batch, bool), context, text, None, explore).final
 
 
 def undo_at_random(spec: PlanSpec, key: jnp.ndarray, end: Plan) -> Trajectory:

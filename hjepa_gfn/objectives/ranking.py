@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hjepa_gfn.objectives.cases import Case, at_time, encode_context, stack, take
+from hjepa_gfn.objectives.cases import Case, at_time, encode_context, roots_of, stack, take
 from hjepa_gfn.objectives.em import mean_where
 from hjepa_gfn.objectives.energy import energy_of
 from hjepa_gfn.objectives.policies import sample_plans, undo_at_random
@@ -64,7 +64,8 @@ def contrast_loss(
     batch = final.shape[0]
     context, ground = encode_context(system, params, told)
     twice = np.concatenate([np.arange(batch)] * 2)
-    plans = sample_plans(system, sampler_view(params), key, take(stop(context), twice), jnp.concatenate([final, draft]))
+    plans = sample_plans(system, sampler_view(params), key, take(stop(context), twice), jnp.concatenate([final, draft]),
+                         start=take(roots_of(system, told), twice))
     pair = stack(take(plans, slice(0, batch)), take(plans, slice(batch, None)))
     energy = energy_of(system, params, pair, context, ground)
     e_final, e_draft = energy.T

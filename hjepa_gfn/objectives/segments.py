@@ -46,7 +46,7 @@ def find_segments(system: System, window: Window, extra: int = 0) -> tuple[Segme
     real = _real_steps(window)
     first = jnp.broadcast_to(jnp.arange(real.shape[1]), real.shape)  # the first step of each unit
     found: list[Segments] = []
-    for sizes, most in zip(system.jepa.sizes.levels, system.spans[-2::-1], strict=True):
+    for sizes, most in zip(system.jepa.sizes.levels, system.units[1:], strict=True):
         one = group(_labels(window, sizes.segments, first, sizes.name), real, most + extra)
         found.append(one)
         first = jnp.take_along_axis(first, jnp.argmax(one.member, -1), axis=1)

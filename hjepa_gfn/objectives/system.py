@@ -1,4 +1,6 @@
-"""The static parts of an agent: its modules and sizes, and how parameters are grouped. No arrays live here."""
+"""The static parts of an agent: its modules and sizes. No arrays live here."""
+from __future__ import annotations
+
 import dataclasses
 from typing import Any
 
@@ -12,24 +14,34 @@ from hjepa_gfn.models.belief import Belief
 from hjepa_gfn.models.indicators import Watchdog
 from hjepa_gfn.models.jepa import Jepa, JepaSizes, LevelSizes
 from hjepa_gfn.models.layers import Compute
-from hjepa_gfn.plans import PlanSpec
+from hjepa_gfn.objectives.actors import Actor, actors_of
+from hjepa_gfn.objectives.groups import (
+    GROUPS,
+    SAMPLER_GROUPS,
+    Params,
+    actor_view,
+    group_of,
+    join_shared,
+    merge_groups,
+    model_view,
+    sampler_view,
+    split_groups,
+    split_shared,
+)
+from hjepa_gfn.plans import PlanSpec, root_plan
 from hjepa_gfn.worlds.egocentric_map import check_size
 from hjepa_gfn.worlds.language import VIEW_SIZE
 
-Params = dict[str, Any]
-
-# Top-level module names of AgentNetwork -> parameter group. A train step updates whole groups (or nothing of them).
-GROUPS = {
-    "context_encoder": "encoder", "encoder": "encoder", "edit_embed": "encoder",
-    **{f"{kind}_{head}": "policy" for kind in ("prior", "posterior") for head in ("stop", "site", "code", "backward", "flow")},
-    "energy_head": "model", "explainer_out": "model", "ground_weight": "model",
-    "habit_head": "habit",
-}
+__all__ = ["GROUPS", "SAMPLER_GROUPS", "Params", "System", "actor_view", "init_indicators", "init_params", "level_sizes",
+           "make_system", "merge_groups", "model_view", "sampler_view", "split_groups"]
 
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """Modules, plan vocabulary and the window's layout."""
+    """One actor: modules, plan vocabulary and the window's layout. The first actor, the coarsest, stands for the whole agent.
+
+    Its functions take the parameters as this actor sees them (`groups.actor_view`).
+    """
 
     spec: PlanSpec
     network: AgentNetwork
@@ -40,6 +52,16 @@ class System:
     upper: tuple[int, ...] = ()  # at most so many segments of an observed plan at the scales above legs, from the coarsest
     map: int = 0                 # cells a side of the map that percepts come in (`worlds.egocentric_map`); 0: plain views
     level_link: bool = False     # whether the energy links expanded edges to their sub-plans (`grounding.level_link`)
+    own: tuple[int, ...] = ()    # JEPA levels that its plans span, from the coarsest; (): all of them
+    name: str = ""               # of an actor below the first
+    above: System | None = None  # the actor whose leaf edges seed this one's plans (its finest scale is the coarsest here)
+    lower: tuple[System, ...] = ()  # of the first actor: those below it, coarsest first
+    share: bool = False          # of the first actor: whether all use the same transformer layers
+
+    @property
+    def actors(self) -> tuple[System, ...]:
+        """Of the first actor: all, coarsest first."""
+        return (self, *self.lower)
 
     def net(self, params: Params, *args, method: str) -> Any:
         """Applies a method of the agent's network to grouped parameters."""
@@ -50,9 +72,19 @@ class System:
         return self.jepa.apply({"params": params["jepa"]}, *args, method=method, **static)
 
     @property
+    def levels(self) -> tuple[int, ...]:
+        """The JEPA level (1, 2, ...) of each scale of its plans, from the coarsest."""
+        return self.own or tuple(range(len(self.jepa.sizes.names), 0, -1))
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """Of an observed plan, the most units at each JEPA level, from the first."""
+        return (self.max_steps, self.max_legs, *self.upper[::-1])
+
+    @property
     def spans(self) -> tuple[int, ...]:
         """Of an observed plan, the most units at each scale, from the coarsest."""
-        return (*self.upper, self.max_legs, self.max_steps)
+        return tuple(self.units[level - 1] for level in self.levels)
 
     @property
     def view_size(self) -> int:
@@ -69,37 +101,7 @@ class System:
         return self.watchdog.apply({"params": params["indicators"]}, *args, method=method)
 
 
-def split_groups(network_params: Params) -> Params:
-    """{module: ...} -> {group: {module: ...}}."""
-    groups: Params = {}
-    for name, value in network_params.items():
-        groups.setdefault(GROUPS[name], {})[name] = value
-    return groups
-
-
-def merge_groups(params: Params) -> Params:
-    """The inverse of `split_groups`; the groups that are no part of the network (`jepa`, copies) are left out."""
-    apart = ("jepa", "jepa_slow", "belief", "indicators", "target", "sampler")
-    return {name: value for group, modules in params.items() if group not in apart for name, value in modules.items()}
-
-
-def model_view(params: Params) -> Params:
-    """The generative model as it stands: energy and explainer on the encoder that they were last trained with.
-
-    The encoder is shared with the policies. Read through the live encoder, every E-step would move its own target; so rewards
-    are read through a copy, `target`, that is renewed by the steps that train the model, and by no other. (In the exact small
-    case the posterior's total variation after 800 steps was 0.05 to 0.08 with the copy, 0.13 to 0.22 without.)
-    """
-    return {**params, "encoder": params["target"]}
-
-
 WATCHDOG = 128  # hidden width of the indicators' networks, at most: they stay small whatever the trunk
-SAMPLER_GROUPS = ("encoder", "policy", "model")
-
-
-def sampler_view(params: Params) -> Params:
-    """What plans and texts are sampled with, without gradient: the copy `sampler` of those groups if a train step made one."""
-    return jax.lax.stop_gradient({**params, **params.get("sampler", {})})
 
 
 def level_sizes(model: Any) -> tuple[LevelSizes, ...]:
@@ -130,54 +132,82 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int,
     """Builds the modules from the `model` section of a config; without a belief where `model.belief.size` is 0 or missing.
 
     `map`: `data.map`, the size of the maps that percepts come in, or 0.
+
+    Returns: the first actor; those that `model.actors` puts below it are its `lower`.
+    Raises:
+      UserError: see `level_sizes` and `actors.actors_of`.
     """
     check_size(map)
     jepa = JepaSizes(
         state=model.state, hidden=model.hidden, num_actions=num_actions,
         step_levels=tuple(model.step_levels), levels=level_sizes(model),
         compass=bool(getattr(model, "compass", False)), reach=getattr(model, "reach", 0))
-    upper = tuple(entry.get("most", model.max_legs) for entry in model.levels[:0:-1])
-    # The fullest observed plan of S scales with n units in all has n - S + 1 states (s_0 included) and 2 n - 1 edits. A slot
-    # and an edit are spare: a plan at capacity can only STOP, and a full buffer can only be left through REMOVE.
-    units = sum(upper) + model.max_legs + model.max_steps
-    coarsest_first = range(len(jepa.levels) + 1, 0, -1)
-    spec = PlanSpec(
-        state_codes=tuple(fsq.num_codes(jepa.code_grid(level)) for level in coarsest_first),
-        action_codes=tuple(jepa.action_codes(level) for level in coarsest_first), capacity=units, max_edits=2 * units)
-    link = bool(getattr(model, "level_link", False))
-    more = spec.num_scales * (jepa.reach > 0) + (spec.num_scales - 1) * link
-    sizes = NetworkSizes(
-        width=model.width, heads=model.heads, mlp=model.mlp, layers=model.layers, context_layers=model.context_layers,
-        queries=model.queries, text_vocab=text_vocab, text_length=text_length, num_actions=num_actions, more_ground=more,
-        compute=Compute(**getattr(model, "compute", {})))
+    found = actors_of(model, jepa.names)
     sizes_of_belief = getattr(model, "belief", None)
     belief = None
     if sizes_of_belief and sizes_of_belief["size"]:
         belief = Belief(percept=model.state, num_actions=num_actions, **sizes_of_belief)
-    return System(spec, AgentNetwork(spec, sizes), Jepa(jepa), model.max_legs, model.max_steps, belief, upper, map, link)
+    make = lambda actor, above: _make_actor(  # noqa: E731
+        model, jepa, map, actor, above, text_vocab=text_vocab, text_length=text_length, num_actions=num_actions)
+    first, lower = make(found[0], None), []
+    for actor in found[1:]:
+        lower.append(make(actor, lower[-1] if lower else first))
+    share = bool(getattr(model, "share_layers", False)) and bool(lower)
+    return dataclasses.replace(first, belief=belief, lower=tuple(lower), share=share)
+
+
+def _make_actor(
+    model: Any, jepa: JepaSizes, map: int, actor: Actor, above: System | None, **sizes: int
+) -> System:
+    """One actor over its own levels. Below the first, plans have targets, and the energy always links them to these."""
+    upper = tuple(entry.get("most", model.max_legs) for entry in model.levels[:0:-1])
+    # The fullest observed plan of S scales with n units in all has n - S + 1 states (s_0 included) and 2 n - 1 edits. A slot
+    # and an edit are spare: a plan at capacity can only STOP, and a full buffer can only be left through REMOVE.
+    most = (model.max_steps, model.max_legs, *upper[::-1])
+    units, scales = sum(most[level - 1] for level in actor.levels), len(actor.levels)
+    spec = PlanSpec(
+        state_codes=tuple(fsq.num_codes(jepa.code_grid(level)) for level in actor.levels),
+        action_codes=tuple(jepa.action_codes(level) for level in actor.levels), capacity=units, max_edits=2 * units)
+    link = bool(getattr(model, "level_link", False)) or above is not None
+    network = NetworkSizes(
+        width=model.width, heads=model.heads, mlp=model.mlp, layers=model.layers, context_layers=model.context_layers,
+        queries=model.queries, more_ground=scales * (jepa.reach > 0) + (scales - 1) * link,
+        targets=len(jepa.names) if above else 0, compute=Compute(**getattr(model, "compute", {})), **sizes)
+    own = () if scales == len(jepa.names) else actor.levels
+    return System(spec, AgentNetwork(spec, network), Jepa(jepa), model.max_legs, model.max_steps, upper=upper, map=map,
+                  level_link=link, own=own, name=actor.name, above=above)
 
 
 def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params:
-    """Boxed parameters of every group; shapes do not depend on the batch."""
-    from hjepa_gfn.plans import root_plan
-
-    sizes, jepa = system.network.sizes, system.jepa.sizes
-    side = system.view_size
-    view, one = jnp.zeros((1, side, side, 3), jnp.uint8), jnp.zeros((1,), jnp.int32)
+    """Boxed parameters of every group of every actor; shapes do not depend on the batch."""
+    jepa, side = system.jepa.sizes, system.view_size
     key_net, key_jepa = jax.random.split(key)
-    network = system.network.init(
-        key_net, {"view": view, "direction": one}, jnp.zeros((1, jepa.state)), jnp.ones((1, mission_length), jnp.int32),
-        root_plan(system.spec, (1, 1)), jnp.ones((1, sizes.text_length), jnp.int32))["params"]
     window = jnp.zeros((1, 2), jnp.int32)
     levels = system.jepa.init(
         key_jepa, jnp.zeros((1, 3, side, side, 3), jnp.uint8), jnp.zeros((1, 3), jnp.int32), window, window, jnp.ones((1, 2)))
-    groups = split_groups(network)
+    groups: Params = {}
+    for number, actor in enumerate(system.actors):
+        own = split_groups(_init_network(actor, jax.random.fold_in(key_net, number) if number else key_net, mission_length))
+        own["target"] = own["encoder"]
+        if system.share:
+            own["encoder"], shared = split_shared(own["encoder"])
+            groups.setdefault("shared", shared)
+            own["target"] = join_shared(own["encoder"], groups["shared"])
+        groups |= {group_of(name, actor.name): value for name, value in own.items()}
     if system.belief:
         z = jnp.zeros((1, 2, jepa.state))
         made = system.belief.init(jax.random.fold_in(key_jepa, 1), z, window[:, :1], jnp.ones((1, 2), bool))
         groups["belief"] = made["params"]
-    indicators = init_indicators(system, jax.random.fold_in(key, 1))
-    return {"jepa": levels["params"], **groups, "indicators": indicators, "target": groups["encoder"]}
+    return {"jepa": levels["params"], **groups, "indicators": init_indicators(system, jax.random.fold_in(key, 1))}
+
+
+def _init_network(system: System, key: jnp.ndarray, mission_length: int) -> Params:
+    """Boxed parameters of an actor's network, by module."""
+    view, one = jnp.zeros((1, system.view_size, system.view_size, 3), jnp.uint8), jnp.zeros((1,), jnp.int32)
+    return system.network.init(
+        key, {"view": view, "direction": one}, jnp.zeros((1, system.jepa.sizes.state)),
+        jnp.ones((1, mission_length), jnp.int32), root_plan(system.spec, (1, 1)),
+        jnp.ones((1, system.network.sizes.text_length), jnp.int32))["params"]
 
 
 def init_indicators(system: System, key: jnp.ndarray) -> Params:

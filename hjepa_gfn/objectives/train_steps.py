@@ -9,94 +9,40 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 
 from hjepa_gfn.distributed.sharding import gather_for_sampling, in_groups, logical_axes, no_mesh
 from hjepa_gfn.distributed.slices import mean_over_slices, num_slices
 from hjepa_gfn.errors import UserError
-from hjepa_gfn.gflownet.gate import Gate, gate_value, hold, init_gate, threshold, update_gate
+from hjepa_gfn.gflownet.gate import gate_value, hold, threshold, update_gate
 from hjepa_gfn.objectives import em, ranking
+from hjepa_gfn.objectives.actors import config_actors, step_name
 from hjepa_gfn.objectives.anti_collapse import term_of
 from hjepa_gfn.objectives.belief import belief_loss
 from hjepa_gfn.objectives.between import between_loss
 from hjepa_gfn.objectives.cases import make_case, make_told_case
+from hjepa_gfn.objectives.groups import SAMPLER_GROUPS, Params, actor_view, moving_groups
 from hjepa_gfn.objectives.indicators import indicators_loss
 from hjepa_gfn.objectives.jepa import jepa_loss
-from hjepa_gfn.objectives.system import SAMPLER_GROUPS, Params, System, init_params
+from hjepa_gfn.objectives.state import (
+    TrainState,
+    accumulate,
+    apply_gradients,
+    gate_of,
+    init_state,
+    learning_rate,
+    make_optimizer,
+    with_gate,
+)
+from hjepa_gfn.objectives.system import System, init_params
 from hjepa_gfn.objectives.windows import encode_start
+
+__all__ = ["TrainState", "check_rows", "init_state", "learning_rate", "make_optimizer", "make_train_steps", "schedule"]
 
 Metrics = dict[str, jnp.ndarray]
 SAMPLING = ("e_step", "sleep", "m_step", "contrast", "indicators")  # the train steps that sample plans or texts
-GROUP_NAMES = ("jepa", "encoder", "policy", "model", "habit", "indicators", "belief")  # the last only where there is one
-
-
-@struct.dataclass
-class TrainState:
-    """Everything a run carries from one iteration to the next."""
-
-    step: jnp.ndarray          # int32 [] finished iterations
-    params: Params             # {group: ...}
-    optimizer: Params          # {group: optax state}
-    gate: Gate                 # moving average of the posterior E-step's loss
-
-
-def make_optimizer(config: Any) -> optax.GradientTransformation:
-    """Adam with clipping by the group's global norm; the learning rate is applied by `apply_gradients`."""
-    return optax.chain(optax.clip_by_global_norm(config.clip), optax.scale_by_adam(b1=0.9, b2=config.b2))
-
-
-def learning_rate(config: Any, step: jnp.ndarray, group: str) -> jnp.ndarray:
-    """Linear warm-up, constant, cosine to a tenth at `total_steps`; JEPA slows down once the plans depend on its codes."""
-    total = config.schedule.jepa_steps + config.schedule.ground_steps + config.schedule.em_steps
-    base = config.optimizer.learning_rate * jnp.minimum(1.0, (step + 1) / config.optimizer.warmup)
-    if group == "jepa":
-        # its own cosine, down to zero at the end of its phase: the codes stand still when the plans need them
-        phase = jnp.clip(step / max(config.schedule.jepa_steps, 1), 0.0, 1.0)
-        return base * config.optimizer.jepa_scale * 0.5 * (1.0 + jnp.cos(jnp.pi * phase))
-    begin = config.schedule.jepa_steps
-    phase = jnp.clip((step - begin) / max(total - begin, 1), 0.0, 1.0)
-    return base * (0.1 + 0.45 * (1.0 + jnp.cos(jnp.pi * phase)))
-
-
-def accumulate(loss_fn: Callable, params: Params, keys: jnp.ndarray, batch: Any) -> tuple[tuple, Params]:
-    """((loss, metrics), gradients) of `loss_fn(params, keys[i], part i)`, means over P = len(keys) microbatches, one after the
-    other. Part i holds the rows i, i + P, ...: on a mesh each device gives a part of its own rows to every microbatch.
-    """
-    gradient, parts = jax.value_and_grad(loss_fn, has_aux=True), keys.shape[0]
-    if parts == 1:
-        return gradient(params, keys[0], batch)
-    batch = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
-
-    def add(total, part):
-        return jax.tree.map(jnp.add, total, gradient(params, *part)), None
-
-    parts_of = keys, batch
-    shapes = jax.eval_shape(gradient, params, *jax.tree.map(lambda x: x[0], parts_of))
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    total, _ = jax.lax.scan(add, zeros, parts_of)
-    return jax.tree.map(lambda x: x / parts, total)
-
-
-def apply_gradients(config: Any, tx, state: TrainState, grads: Params, groups: tuple[str, ...]) -> TrainState:
-    """One Adam step of the named groups; the others keep parameters and moments."""
-    params, optimizer = dict(state.params), dict(state.optimizer)
-    for group in groups:
-        updates, optimizer[group] = tx.update(grads[group], state.optimizer[group], state.params[group])
-        rate = learning_rate(config, state.step, group)
-        params[group] = jax.tree.map(lambda p, u, rate=rate: p - rate * u, state.params[group], updates)
-    if "model" in groups:
-        params["target"] = params["encoder"]  # the model is now what this step made it: see `model_view`
-    return state.replace(params=params, optimizer=optimizer)
-
-
-def init_state(system: System, config: Any, key: jnp.ndarray) -> TrainState:
-    """The state at step 0; parameters in their logical-axes boxes."""
-    params = init_params(system, key, config.data.mission_length)
-    if config.jepa.anti_collapse == "ema":
-        params["jepa_slow"] = params["jepa"]
-    tx = make_optimizer(config.optimizer)
-    moments = {g: tx.init(params[g]) for g in GROUP_NAMES if g in params}
-    return TrainState(jnp.zeros((), jnp.int32), params, moments, init_gate())
+OF_EVERY_ACTOR = ("habit", "ground", "e_step", "sleep", "m_step", "contrast")  # habit: of those with a context encoder
+SEEDS = 1 << 20  # folded into a loss's key, where seeds are drawn
+PLAIN = 0.4  # share of a lower actor's cases that begin from a plain root, where `em.plain` does not say
 
 
 def _first(batch: Any, rows: int) -> Any:
@@ -121,6 +67,86 @@ def check_rows(config: Any) -> None:
     episodes.check(config, group)
 
 
+def actor_losses(system: System, config: Any) -> dict[str, tuple]:
+    """What every actor learns by: name -> (groups, loss, what follows the update, if anything), for one actor.
+
+    Each loss is (parameters as the actor sees them, key, batch) -> (loss, metrics).
+    """
+    options, rows, plain = config.em, config.em.rows, config.em.get("plain", PLAIN)
+
+    def habit(params, key, batch):
+        window = batch["start"]
+        # each situation of the window is an example; `rows.habit` of them are drawn
+        flat = {name: window[name][:, :-1].reshape(-1, *window[name].shape[2:]) for name in ("view", "direction")}
+        width = window["action"].shape[1]
+        real = (jnp.arange(width) < window["length"][:, None]).reshape(-1)
+        chosen = jax.lax.top_k(jnp.where(real, jax.random.uniform(key, real.shape), -1.0), rows.habit)[1]
+        percept = {name: x[chosen] for name, x in flat.items()}
+        state = jax.lax.stop_gradient(encode_start(system, params, percept)[0])
+        action, weight = window["action"].reshape(-1)[chosen], real[chosen].astype(jnp.float32)
+        return em.habit_loss(params, percept, state, batch["mission"][chosen // width], action, weight, system)
+
+    # texts speak of plans from the first step on ("start"); the prior plans from anywhere in an episode ("random")
+    def case_of(params, key, batch, window, count):
+        some = _first(batch[window], count)
+        return make_case(system, params, some, batch["mission"][:count], jax.random.fold_in(key, SEEDS), plain)
+
+    def told_case(params, key, batch, count):
+        is_final = jax.random.uniform(key, (count,)) < options.final_share
+        seeds = jax.random.fold_in(key, SEEDS)
+        return *make_told_case(system, params, _first(batch, count), is_final, seeds, plain), is_final
+
+    def both_told(params, key, batch, count):
+        some, seeds = _first(batch, count), jax.random.fold_in(key, SEEDS)
+        told, final = make_told_case(system, params, some, jnp.ones(count, bool), seeds, plain)
+        of_draft, draft = make_told_case(system, params, some, jnp.zeros(count, bool), seeds, plain)
+        return told, of_draft, final, draft
+
+    def ground(params, key, batch):
+        k_text, k_likely, k_rank = jax.random.split(key, 3)
+        told, text, _ = told_case(params, k_text, batch, rows.told)
+        untold = case_of(params, k_likely, batch, "random", rows.untold)
+        likely, metrics = em.ground_loss(params, k_likely, told, text, untold, system, options)
+        executed, of_draft, _, _ = both_told(params, k_rank, batch, rows.ranked)
+        ranked, found = ranking.rank_loss(params, k_rank, executed, of_draft, system, options)
+        return likely + options.rank * ranked, metrics | found
+
+    def e_step(params, key, batch):
+        k_text, key = jax.random.split(key)
+        told, text, _ = told_case(params, k_text, batch, rows.posterior)
+        untold = case_of(params, key, batch, "random", rows.prior)
+        return em.e_step(params, key, told, text, untold, system, options)
+
+    def watch(old: TrainState, new: TrainState, metrics: Metrics):
+        seen = update_gate(gate_of(old, system.name), metrics["posterior_subtb"], options.gate_decay)
+        return with_gate(new, system.name, seen), metrics
+
+    def sleep(params, key, batch):
+        return em.sleep_loss(params, key, case_of(params, key, batch, "start", rows.sleep), system, options)
+
+    def maximise(params, key, batch):
+        k_text, key = jax.random.split(key)
+        case, text, is_final = told_case(params, k_text, batch, rows.m_step)
+        return em.m_step(params, key, case, text, is_final, system, options)
+
+    def gated(old: TrainState, new: TrainState, metrics: Metrics):
+        since = old.step - config.schedule.jepa_steps - config.schedule.ground_steps
+        bar = threshold(since, options.gate_start, options.gate_end, options.gate_half_life)
+        value = gate_value(gate_of(old, system.name), options.gate_decay)
+        is_open = value < bar
+        return hold(is_open, new, old), metrics | {
+            "gate_open": is_open.astype(jnp.float32), "gate_bar": bar, "gate_average": jnp.minimum(value, 1e9)}
+
+    def contrast(params, key, batch):
+        told, _, final, draft = both_told(params, key, batch, rows.contrast)
+        return ranking.contrast_loss(params, key, told, final, draft, system, options)
+
+    return {
+        "habit": (("encoder", "habit"), habit), "ground": (("encoder", "policy", "model"), ground),
+        "e_step": (("encoder", "policy"), e_step, watch), "sleep": (("encoder", "policy"), sleep),
+        "m_step": (("encoder", "model"), maximise, gated), "contrast": (("encoder", "model"), contrast)}
+
+
 def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainState, Any], tuple[TrainState, Metrics]]]:
     """name -> (state, batch) -> (state, metrics). Pure; the caller jits, shards and donates.
 
@@ -142,8 +168,7 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
                         "that reads the own direction needs a weight above 0, and a weight a head")
     term_of(config.jepa.anti_collapse)  # a wrong name is found out before anything is traced
     tx = make_optimizer(config.optimizer)
-    options, rows = config.em, config.em.rows
-
+    rows = config.em.rows
     parts, dtype = config.microbatches, config.model.compute.dtype
 
     @cache
@@ -173,31 +198,29 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
         of_params = {g: axes()[g] for g in moving}
         return mean_over_slices(partial(accumulate, loss_fn, moving), of_params, dtype, own, batch)
 
-    def train_step(name: str, groups: tuple[str, ...], loss_fn: Callable, after: Callable | None = None):
-        loss_fn = loss_fn if name == "jepa" else grouped(loss_fn)
+    def train_step(name: str, names: tuple[str, ...], loss_fn: Callable, after: Callable | None = None, actor: str = ""):
+        loss_fn, full = loss_fn if name == "jepa" else grouped(loss_fn), step_name(name, actor)
 
         def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), state.step), sum(map(ord, name)))
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), state.step), sum(map(ord, full)))
+            groups = moving_groups(state.params, names, actor)
             moving = {g: state.params[g] for g in groups}
             fixed = dict(state.params)
             if name in SAMPLING:
-                sampler = {g: state.params[g] for g in SAMPLER_GROUPS}
-                sampler = gather_for_sampling(sampler, {g: axes()[g] for g in SAMPLER_GROUPS}, dtype)
+                sampler = {g: state.params[g] for g in moving_groups(state.params, SAMPLER_GROUPS, actor)}
+                sampler = gather_for_sampling(sampler, {g: axes()[g] for g in sampler}, dtype)
                 fixed |= {} if sampler is None else {"sampler": sampler}
 
             def wrapped(moving, key, batch):
-                return loss_fn({**fixed, **moving}, key, batch)
+                return loss_fn(actor_view({**fixed, **moving}, actor), key, batch)
 
             (loss, metrics), grads = gradients(wrapped, moving, keys_of(key, name), batch)
             new = apply_gradients(config, tx, state, grads, groups)
             metrics = {"loss": loss, "grad_norm": optax.global_norm(grads), **metrics}
             return after(state, new, metrics) if after else (new, metrics)
 
-        step.__name__ = f"train_step_{name}"
+        step.__name__ = f"train_step_{full}"
         return step
-
-    def case_of(params, batch, window, count):
-        return make_case(system, params, _first(batch[window], count), batch["mission"][:count])
 
     def jepa(params, key, batch):
         window = batch["random"]
@@ -227,81 +250,18 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
         slow = jax.tree.map(lambda s, p: decay * s + (1 - decay) * p, old.params["jepa_slow"], new.params["jepa"])
         return new.replace(params={**new.params, "jepa_slow": slow}), metrics
 
-    def habit(params, key, batch):
-        window = batch["start"]
-        # each situation of the window is an example; `rows.habit` of them are drawn
-        flat = {name: window[name][:, :-1].reshape(-1, *window[name].shape[2:]) for name in ("view", "direction")}
-        width = window["action"].shape[1]
-        real = (jnp.arange(width) < window["length"][:, None]).reshape(-1)
-        chosen = jax.lax.top_k(jnp.where(real, jax.random.uniform(key, real.shape), -1.0), rows.habit)[1]
-        percept = {name: x[chosen] for name, x in flat.items()}
-        state = jax.lax.stop_gradient(encode_start(system, params, percept)[0])
-        action, weight = window["action"].reshape(-1)[chosen], real[chosen].astype(jnp.float32)
-        return em.habit_loss(params, percept, state, batch["mission"][chosen // width], action, weight, system)
-
-    # texts speak of plans from the first step on ("start"); the prior plans from anywhere in an episode ("random")
-    def told_case(params, key, batch, count):
-        is_final = jax.random.uniform(key, (count,)) < options.final_share
-        return *make_told_case(system, params, _first(batch, count), is_final), is_final
-
-    def both_told(params, batch, count):
-        some = _first(batch, count)
-        told, final = make_told_case(system, params, some, jnp.ones(count, bool))
-        of_draft, draft = make_told_case(system, params, some, jnp.zeros(count, bool))
-        return told, of_draft, final, draft
-
-    def ground(params, key, batch):
-        k_text, k_likely, k_rank = jax.random.split(key, 3)
-        told, text, _ = told_case(params, k_text, batch, rows.told)
-        untold = case_of(params, batch, "random", rows.untold)
-        likely, metrics = em.ground_loss(params, k_likely, told, text, untold, system, options)
-        executed, of_draft, _, _ = both_told(params, batch, rows.ranked)
-        ranked, found = ranking.rank_loss(params, k_rank, executed, of_draft, system, options)
-        return likely + options.rank * ranked, metrics | found
-
-    def e_step(params, key, batch):
-        k_text, key = jax.random.split(key)
-        told, text, _ = told_case(params, k_text, batch, rows.posterior)
-        return em.e_step(params, key, told, text, case_of(params, batch, "random", rows.prior), system, options)
-
-    def watch(old: TrainState, new: TrainState, metrics: Metrics):
-        return new.replace(gate=update_gate(old.gate, metrics["posterior_subtb"], options.gate_decay)), metrics
-
-    def sleep(params, key, batch):
-        return em.sleep_loss(params, key, case_of(params, batch, "start", rows.sleep), system, options)
-
-    def maximise(params, key, batch):
-        k_text, key = jax.random.split(key)
-        case, text, is_final = told_case(params, k_text, batch, rows.m_step)
-        return em.m_step(params, key, case, text, is_final, system, options)
-
-    def gated(old: TrainState, new: TrainState, metrics: Metrics):
-        since = old.step - config.schedule.jepa_steps - config.schedule.ground_steps
-        bar = threshold(since, options.gate_start, options.gate_end, options.gate_half_life)
-        value = gate_value(old.gate, options.gate_decay)
-        is_open = value < bar
-        return hold(is_open, new, old), metrics | {
-            "gate_open": is_open.astype(jnp.float32), "gate_bar": bar, "gate_average": jnp.minimum(value, 1e9)}
-
-    def contrast(params, key, batch):
-        told, _, final, draft = both_told(params, batch, rows.contrast)
-        return ranking.contrast_loss(params, key, told, final, draft, system, options)
-
     def indicators(params, key, batch):
         window = _first(batch["random"], rows.indicators)
         percept = {name: window[name][:, 0] for name in ("view", "direction")}
         return indicators_loss(params, key, percept, batch["mission"][:rows.indicators], system, config.agent.temperature)
 
-    steps = {
-        "jepa": train_step("jepa", ("jepa",), jepa, follow),
-        "habit": train_step("habit", ("encoder", "habit"), habit),
-        "ground": train_step("ground", ("encoder", "policy", "model"), ground),
-        "e_step": train_step("e_step", ("encoder", "policy"), e_step, watch),
-        "sleep": train_step("sleep", ("encoder", "policy"), sleep),
-        "m_step": train_step("m_step", ("encoder", "model"), maximise, gated),
-        "contrast": train_step("contrast", ("encoder", "model"), contrast),
-        "indicators": train_step("indicators", ("indicators",), indicators),
-    }
+    steps = {"jepa": train_step("jepa", ("jepa",), jepa, follow)}
+    for actor in system.actors:
+        for name, (groups, *fns) in actor_losses(actor, config).items():
+            # one that reads situations by the layers of all learns to read them with the others
+            if name != "habit" or not actor.name or not system.share:
+                steps[step_name(name, actor.name)] = train_step(name, groups, *fns, actor=actor.name)
+    steps["indicators"] = train_step("indicators", ("indicators",), indicators)
     if config.jepa.get("between", 0.0) > 0:
         steps["between"] = train_step("between", ("jepa",), between)
     if system.belief:
@@ -311,15 +271,21 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
 
 def schedule(config: Any, step: int) -> tuple[str, ...]:
     """JEPA first; then grounding in observed plans; then GFlowNet-EM; habits all along; beliefs once the embeddings that they
-    predict stand still. A function of `step` alone.
+    predict stand still. A function of `step` alone. Every actor takes a step when the first does.
 
     Habits teach the context encoder which words mean which cells: what takes longest, and what plans need as much.
     """
-    s = config.schedule
+    s, share = config.schedule, config.model.get("share_layers", False)
+    actors = tuple(actor.name for actor in config_actors(config.model))
+
+    def of_all(*names: str) -> tuple[str, ...]:
+        alone = lambda name: name not in OF_EVERY_ACTOR or (share and name == "habit")  # noqa: E731
+        return tuple(step_name(name, actor) for name in names for actor in (("",) if alone(name) else actors))
+
     if step < s.jepa_steps:
-        return ("jepa", "between", "habit") if config.jepa.get("between", 0.0) > 0 else ("jepa", "habit")
+        return ("jepa", *(("between",) if config.jepa.get("between", 0.0) > 0 else ()), *of_all("habit"))
     step -= s.jepa_steps
-    due = lambda *names: tuple(name for name in names if s.every[name] and step % s.every[name] == 0)  # noqa: E731
+    due = lambda *names: of_all(*(name for name in names if s.every[name] and step % s.every[name] == 0))  # noqa: E731
     if step < s.ground_steps:
         return due("habit", "ground", "belief")
     step -= s.ground_steps

@@ -1,5 +1,5 @@
 """A window of an executed episode, seen by the JEPA hierarchy: states, macro-actions, codes, and its observed plan."""
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,9 @@ from hjepa_gfn.objectives.segments import Segments, Window, find_legs, find_segm
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.plans import Plan, tree_edits
 
-__all__ = ["Levels", "Segments", "Window", "climb", "encode_macros", "encode_start", "encode_window", "find_legs",
-           "find_segments", "group", "imagined_plan", "lift", "observed_plan", "plan_of_codes"]
+__all__ = ["Coded", "Levels", "Segments", "Window", "climb", "encode_macros", "encode_start", "encode_window", "find_legs",
+           "find_segments", "group", "imagined_codes", "imagined_plan", "lift", "observed_codes", "observed_plan",
+           "plan_of_codes"]
 
 
 class Levels(NamedTuple):
@@ -61,10 +62,26 @@ def encode_start(system: System, params: Params, percept: dict[str, jnp.ndarray]
 def lift(system: System, params: Params, z: jnp.ndarray) -> tuple[jnp.ndarray, ...]:
     """(z^1, z^2, ...), each [B, Z]: a step state z [B, Z] seen by every level, as a segment of its own."""
     states = [z]
-    for level in range(2, system.spec.num_scales + 1):
+    for level in range(2, len(system.jepa.sizes.names) + 1):
         below = states[-1]
         states.append(system.level(params, below[:, None], jnp.ones((below.shape[0], 1)), method="encode_segment", level=level))
     return tuple(states)
+
+
+class Coded(NamedTuple):
+    """A window in codes, at every JEPA level from the first: what plans of any actor are laid out from."""
+
+    segments: tuple[Segments, ...]     # `find_segments(..., extra=1)`
+    states: tuple[jnp.ndarray, ...]    # state codes int32 [B, n+1] of the n units of each level
+    actions: tuple[jnp.ndarray, ...]   # action codes int32 [B, n]
+    known: jnp.ndarray                 # bool [B]: False where there is no trajectory
+
+
+def observed_codes(system: System, params: Params, window: Window) -> Coded:
+    """The codes of an executed window [B]."""
+    segments = find_segments(system, window, extra=1)
+    levels = jax.lax.stop_gradient(encode_window(system, params, window, segments))
+    return coded(system, params, levels, window["action"], segments, window["length"] > 0)
 
 
 def observed_plan(system: System, params: Params, window: Window) -> tuple[Plan, jnp.ndarray]:
@@ -72,19 +89,18 @@ def observed_plan(system: System, params: Params, window: Window) -> tuple[Plan,
 
     Returns: plans [B] and known bool [B] (False where the sample has no trajectory).
     """
-    segments = find_segments(system, window, extra=1)
-    levels = jax.lax.stop_gradient(encode_window(system, params, window, segments))
-    return coded_plan(system, params, levels, window["action"], segments), window["length"] > 0
+    found = observed_codes(system, params, window)
+    return plan_of_codes(system, *found[:3]), found.known
 
 
-def imagined_plan(
+def imagined_codes(
     system: System, params: Params, percept: dict[str, jnp.ndarray], action: jnp.ndarray, segment: jnp.ndarray,
     length: jnp.ndarray, clause: jnp.ndarray | None = None,
-) -> tuple[Plan, jnp.ndarray]:
-    """The plan that a text states, as the agent's own world model imagines it: latents rolled out by the JEPA's predictor.
+) -> Coded:
+    """The codes of what a text states, as the agent's own world model imagines it: latents rolled out by the JEPA's predictor.
 
     This is how drafts, which nobody executed, get a plan with states. percept {view [B,7,7,3], direction [B]}; action, segment
-    and clause int32 [B, W], length int32 [B], parsed from the text. Returns plans [B] and known bool [B].
+    and clause int32 [B, W], length int32 [B], parsed from the text.
     """
     stated = {"action": action, "segment": segment, "length": length, "clause": clause}
     segments = find_segments(system, stated, extra=1)
@@ -97,21 +113,31 @@ def imagined_plan(
     _, later = jax.lax.scan(step, start, action.T)
     z = jnp.concatenate([start[:, None], jnp.moveaxis(later, 0, 1)], axis=1)
     levels = climb(system, params, z, action, segments)
-    return jax.lax.stop_gradient((coded_plan(system, params, levels, action, segments), length > 0))
+    return jax.lax.stop_gradient(coded(system, params, levels, action, segments, length > 0))
 
 
-def coded_plan(system: System, params: Params, levels: Levels, action: jnp.ndarray, segments: tuple[Segments, ...]) -> Plan:
-    """`plan_of_codes` of latents."""
+def imagined_plan(system: System, params: Params, *stated: Any) -> tuple[Plan, jnp.ndarray]:
+    """The plan of `imagined_codes`, which says what `stated` is. Returns plans [B] and known bool [B]."""
+    found = imagined_codes(system, params, *stated)
+    return plan_of_codes(system, *found[:3]), found.known
+
+
+def coded(
+    system: System, params: Params, levels: Levels, action: jnp.ndarray, segments: tuple[Segments, ...], known: jnp.ndarray
+) -> Coded:
+    """The codes of latents."""
     codes = tuple(system.level(params, z, method="code", level=level) for level, z in enumerate(levels.z, 1))
     macros = [fsq.to_code(m, sizes.action) for m, sizes in zip(levels.macro, system.jepa.sizes.levels, strict=True)]
-    return plan_of_codes(system, segments, codes, (action, *macros))
+    return Coded(segments, codes, (action, *macros), known)
 
 
 def plan_of_codes(
-    system: System, segments: tuple[Segments, ...], codes: tuple[jnp.ndarray, ...], actions: tuple[jnp.ndarray, ...]
+    system: System, segments: tuple[Segments, ...], codes: tuple[jnp.ndarray, ...], actions: tuple[jnp.ndarray, ...],
+    first: jnp.ndarray | None = None,
 ) -> Plan:
-    """Lays out the codes of a window as a plan: all segments of the top level at scale 0, those in the first of them at scale
-    1, and so on, down to the steps of the first leg.
+    """Lays out the codes of a window as an actor's plan: at scale 0 all units of its coarsest level that lie in the first unit
+    of the level above (of the JEPA's top level: all there are), at scale 1 those in the first of them, and so on; where the
+    actor goes down to the steps, down to those of the first leg.
 
     Units past a scale's span (`system.spans`) are left to its last, empty edge: the plan is vaguer there, not wrong. Buffer
     layout: slot 0 is s_0; then for each scale, from the coarsest, the states after its units but the last. What is left of the
@@ -120,18 +146,21 @@ def plan_of_codes(
     Args:
       segments: `find_segments(..., extra=1)`.
       codes, actions: by level from the first: state codes int32 [B, n+1] and action codes int32 [B, n] of its n units.
+      first: bool [B], rows whose plan holds the first unit of scale 0 only (what a seed of the actor above spans).
     """
     spans, scales = system.spans, system.spec.num_scales
     batch = codes[0].shape[0]
-    # units of each scale within the first unit of the scale above: all of them at the top
-    counts = [segments[-1].valid.sum(-1)] + [one.member[:, 0].sum(-1) for one in reversed(segments)]
-    counts = [count.astype(jnp.int32) for count in counts]
+    # units of each scale within the first unit of the level above: all of them at the top
+    within = [*(one.member[:, 0].sum(-1) for one in segments), segments[-1].valid.sum(-1)]
+    counts = [within[level - 1].astype(jnp.int32) for level in system.levels]
+    if first is not None:
+        counts[0] = jnp.where(first, jnp.minimum(counts[0], 1), counts[0])
     inner = [jnp.clip(count - 1, 0, span - 1) for count, span in zip(counts, spans, strict=True)]
     blank = [jnp.zeros((batch, span - 1), jnp.int32) for span in spans]
     zero = jnp.zeros((batch, 1), jnp.int32)
     code, tag, position, valid, held = [zero], [zero], [zero], [zero == 0], []
     for scale, (count, span) in enumerate(zip(counts, spans, strict=True)):
-        states, acted = codes[scales - 1 - scale], actions[scales - 1 - scale]
+        states, acted = (by_level[system.levels[scale] - 1] for by_level in (codes, actions))
         i = jnp.arange(span)
         code.append(states[:, 1:span])
         tag.append(blank[scale] + scale)

@@ -38,12 +38,16 @@ def leaf_edges(plan: Plan) -> jnp.ndarray:
     return edge_exists(plan) & ~plan.expanded
 
 
-def seed_plan(upper: Plan, token: jnp.ndarray, upper_spec: PlanSpec, lower_spec: PlanSpec) -> Seed:
-    """Seeds lower plans with the edges of the finest scale that leave `token` to the right in upper plans.
+def seed_plan(
+    upper: Plan, token: jnp.ndarray, upper_spec: PlanSpec, lower_spec: PlanSpec, scale: jnp.ndarray | None = None
+) -> Seed:
+    """Seeds lower plans with the edges of `scale` (by default the finest, which both share) that leave `token` to the right in
+    upper plans. An edge of a coarser scale seeds a plain root: the lower actor has no word for its action.
 
     Args:
       upper: leaves [..., N, ...]; token: int32 [...], a slot for which `leaf_edges(upper)[..., token, -1]` is True (elsewhere
         there is no edge to seed with, and the seed means nothing).
+      scale: int32 [...], for which the same holds of `leaf_edges(upper)[..., token, scale]`.
     Returns: Seed of plans [...] of `lower_spec` and both ends [...]. Pure, jit-able (specs are static).
     Raises:
       ValueError: the two actors do not share a scale: its vocabularies differ in size.
@@ -55,11 +59,13 @@ def seed_plan(upper: Plan, token: jnp.ndarray, upper_spec: PlanSpec, lower_spec:
             "neighbouring actors share this scale")
     finest = upper_spec.num_scales - 1
     at = lambda x, slot: jnp.take_along_axis(x, slot[..., None], axis=-1, mode="clip")[..., 0]  # noqa: E731
-    right = at(right_neighbour(upper, jnp.full_like(upper.tag, finest)), token)
+    scale = jnp.full(upper.batch_shape, finest) if scale is None else scale
+    right = at(right_neighbour(upper, jnp.broadcast_to(scale[..., None], upper.tag.shape)), token)
 
     def end(slot, coded):
         return End(coded, *(jnp.where(coded, at(x, jnp.maximum(slot, 0)), 0) for x in (upper.code, upper.tag)))
 
     root = root_plan(lower_spec, upper.batch_shape)
-    plan = root._replace(action=root.action.at[..., 0, 0].set(at(upper.action[..., finest], token)))
+    held = jnp.where(scale == finest, at(upper.action[..., finest], token), 0)
+    plan = root._replace(action=root.action.at[..., 0, 0].set(held))
     return Seed(plan, end(token, at(upper.position, token) > 0), end(right, right >= 0))
