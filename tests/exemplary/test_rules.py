@@ -46,6 +46,12 @@ def test_a_door_is_shut_also_where_turning_round_might_end_the_mission():
     assert done.success and all(done.final.door[item] == found for item, found in done.start.door.items())
 
 
+def test_habits_leave_a_plan_with_one_step_at_least():
+    box = toolbox_of("GoToSeqS5R2", 544)  # skipping a part and stopping short together left nothing to say
+    answer = RuleBackend().draft(box.situation, (), box)
+    assert answer.verdict == "propose" and actions_of(parse_plan(answer.text))
+
+
 def test_clauses_follow_the_order_in_which_parts_are_done(minds):
     several = 0
     for mind in minds:

@@ -73,5 +73,6 @@ def see_through(mind: Mind, habits: tuple[Habit, ...]) -> Thought:
     key = tuple(habit.name for habit in habits)
     if key not in mind.seen_through:
         thought = see_through(mind, habits[1:])
-        mind.seen_through[key] = habits[0].function(mind, thought, mind.rng("habit", key[0])) or thought
+        seen = habits[0].function(mind, thought, mind.rng("habit", key[0]))
+        mind.seen_through[key] = seen if seen and seen.steps else thought  # a plan has one step at least
     return mind.seen_through[key]
