@@ -1,7 +1,7 @@
 """What the agent expects of its own plans before it makes them: the watchdog, the meta-prediction, ambiguity unelaborated.
 
 Three small networks, each giving a mean and a log variance (DESIGN section 4, "Indicators"). They read detached states and are
-trained in a step of their own; nothing else learns from them.
+trained in a step of their own; nothing else learns from them. They are small at every size of the agent, and not sharded.
 """
 from typing import NamedTuple
 
@@ -24,9 +24,9 @@ class Watchdog(nn.Module):
     hidden: int
 
     def setup(self) -> None:
-        self.risk_head = Mlp((self.hidden, self.hidden), 2, 0.1, first=None)
-        self.subplan_head = Mlp((self.hidden,), 2, 0.1, first=None)
-        self.ambiguity_head = Mlp((self.hidden,), 2, 0.1, first=None)
+        self.risk_head = Mlp((self.hidden, self.hidden), 2, 0.1, whole=True)
+        self.subplan_head = Mlp((self.hidden,), 2, 0.1, whole=True)
+        self.ambiguity_head = Mlp((self.hidden,), 2, 0.1, whole=True)
 
     def risk(self, features: jnp.ndarray) -> Normal:
         """Risk a decision of the plans that will be sampled in this situation."""

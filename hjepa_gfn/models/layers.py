@@ -109,13 +109,15 @@ class Mlp(nn.Module):
     features: int
     last_scale: float = 1.0
     first: str | None = "embed"  # the logical axis of the input; None where its size is no power of two to be spread evenly
+    whole: bool = False          # small and the same on every device, whatever the mesh
 
     @nn.compact
     def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
-        axes = (self.first, "mlp")
+        axes = (None, None) if self.whole else (self.first, "mlp")
         for i, width in enumerate(self.hidden):
             x = nn.gelu(Dense(width, axes, name=f"hidden_{i}")(x))
-            axes = ("mlp", None) if axes[0] != "mlp" else ("embed", "mlp")
+            if not self.whole:
+                axes = ("mlp", None) if axes[0] != "mlp" else ("embed", "mlp")
         return Dense(self.features, (axes[0], None), scale=self.last_scale, name="out")(x)
 
 

@@ -1,13 +1,15 @@
 """Ahead-of-time reports: how meshes are completed, what the committed reports cover. Compiling is left to the command."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from experiments.configs.babyai_scale import get_config
+from hjepa_gfn.distributed.sharding import ShardingRules, logical_axes, unbox
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.objectives import train_steps
-from hjepa_gfn.objectives.system import make_system
+from hjepa_gfn.objectives.system import init_params, make_system
 from launch.aot import REPORTS, candidates, full_mesh, parse_mesh
 from launch.generations import GENERATIONS, make_slice
 
@@ -28,14 +30,17 @@ def registry():
     return set(train_steps.make_train_steps(make_system(config.model, 64, config.data.text_length, 7), config))
 
 
-def stacked_kernels():
-    """Weights of all layers in one array that a sampler passes through: those of the shared encoder."""
+def stacked_kernels(part=("encoder", "stack")):
+    """Weights of all layers in one array: of the shared encoder, which samplers pass through, or another part of its group."""
     import jax
 
     config = get_config("tiny")
     system = make_system(config.model, 64, config.data.text_length, 7)
     params = jax.eval_shape(lambda key: train_steps.init_state(system, config, key), jax.random.key(0)).params
-    return sum(leaf.ndim == 3 for leaf in jax.tree.leaves(params["encoder"]["encoder"]["stack"]))
+    found = params["encoder"]
+    for name in part:
+        found = found[name]
+    return sum(leaf.ndim == 3 for leaf in jax.tree.leaves(found))
 
 
 @pytest.mark.parametrize("path", sorted(REPORTS.glob("*.json")), ids=lambda path: path.stem)
@@ -51,7 +56,13 @@ def test_committed_reports_cover_every_train_step_and_say_how_they_were_made(pat
         assert step["hbm_gib"] == GENERATIONS[name].hbm_gib
         assert step["fits"] == (step["peak_hbm_gib"] <= step["hbm_gib"])
         copied = found["sampling"] == "gathered" and step_name in train_steps.SAMPLING
-        assert step["whole_stacks_gathered"] <= (stacked_kernels() if copied else 0), "gathered layer by layer, never whole"
+        # weights are gathered layer by layer, never whole, but for samplers' copies; a gradient that was reduced between slices
+        # is gathered once, over `data`: as much of it as a device holds
+        gradients = stacked_kernels(()) if found["num_slices"] > 1 and step_name not in ("jepa", "indicators") else 0
+        assert step["whole_stacks_gathered"] <= copied * stacked_kernels() + gradients
+        if gradients:
+            held = step["arguments_gib"] * 2**30 / 12 * 2  # float32 parameters and two moments; a gradient in bfloat16
+            assert step["moved_by_axes"]["data"] <= held, "of no gradient more than a device holds"
         assert (step["dcn_bytes"] > 0) == (found["num_slices"] > 1)
         assert step["over_model_flops"] <= 1.4
 
@@ -66,6 +77,21 @@ def test_sizes_are_what_they_are_called(size, billions):
     trained = {group: tree for group, tree in state.params.items() if group != "target"}
     count = sum(leaf.size for leaf in jax.tree.leaves(trained)) / 1e9
     assert count == pytest.approx(billions, rel=0.4 if size == "base" else 0.1)
+
+
+@pytest.mark.parametrize(("size", "mesh"), [
+    ("8b", dict(replica=2, data=4, fsdp=64, tensor=1)), ("70b", dict(replica=1, data=4, fsdp=256, tensor=4)),
+    ("400b", dict(replica=2, data=1, fsdp=256, tensor=16))])
+def test_every_parameter_of_a_size_divides_on_the_meshes_that_it_is_meant_for(size, mesh):
+    import jax
+
+    config = get_config(size)
+    system = make_system(config.model, config.data.vocab, config.data.text_length, 7)
+    boxed = jax.eval_shape(lambda key: init_params(system, key, config.data.mission_length), jax.random.key(0))
+    names, whole = logical_axes(boxed), unbox(boxed)
+    for axes, leaf in zip(jax.tree.leaves(names, is_leaf=lambda x: x is None or isinstance(x, tuple)),
+                          jax.tree.leaves(whole), strict=True):
+        ShardingRules().spec(axes or (None,) * leaf.ndim, leaf.shape, SimpleNamespace(shape=mesh))  # raises where it does not
 
 
 def test_candidates_go_from_fast_to_frugal_and_hold_their_state():
