@@ -29,7 +29,7 @@ def diagnose(
     table: dict[str, Any] = {
         "dynamics": {name: world_model.dynamics_table(found[name], window["action"]) for name, window in windows.items()},
         "probes on walks": world_model.probe_walks(found["walks"].z, wandered),
-        "memory": memory.memory_table(system, params, level, seeds, steps),
+        "memory": memory.memory_table(system, params, explore(memory.LONE, seeds, steps, seed), wandered),
     }
     trusted = {f"JEPA, {name}": world_model.reliability(s.residual2[s.real], s.variance[s.real]) for name, s in found.items()}
     if system.belief:

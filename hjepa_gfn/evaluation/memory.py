@@ -5,7 +5,6 @@ episodes and tested on the other half; the simulator's state is their target and
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ import numpy as np
 
 from hjepa_gfn.evaluation.probes import probe_accuracy, probe_r2
 from hjepa_gfn.evaluation.texts import auroc
-from hjepa_gfn.evaluation.walks import Walks, explore
+from hjepa_gfn.evaluation.walks import Walks
 from hjepa_gfn.evaluation.world_model import as_window, calibration, read_steps
 from hjepa_gfn.objectives.belief import watch
 from hjepa_gfn.objectives.jepa import LOG_VARIANCE
@@ -24,6 +23,7 @@ from hjepa_gfn.worlds.egocentric_map import remember
 from hjepa_gfn.worlds.language import AGENT_CELL, BALL, VIEW_SIZE
 
 _remember = jax.jit(remember, static_argnums=2)
+LONE = "BabyAI-GoToObj-v0"  # levels with one object
 SURPRISE = 6  # a percept that shows so many cells for the first time could not be foreseen
 
 
@@ -62,16 +62,15 @@ def first_seen(walks: Walks) -> np.ndarray:
 def lone_object(walks: Walks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of levels with one object: its place (ahead, right) of the agent, float [B, T+1, 2]; whether the percept shows it, and
     whether it was seen before, bool [B, T+1] each."""
-    things = np.isin(walks.state.grid[..., 0], [jitted.TILES[name] for name in ("ball", "box", "key")])
-    flat = things.reshape(*things.shape[:2], -1)
-    y, x = np.divmod(flat.argmax(-1), things.shape[-1])
+    there = np.isin(walks.state.grid[..., 0], [jitted.TILES[name] for name in ("ball", "box", "key")])
+    flat = there.reshape(*there.shape[:2], -1)
+    y, x = np.divmod(flat.argmax(-1), there.shape[-1])
     offset = np.stack([y, x], -1) - walks.state.position
     forward, right = _ahead_and_aside(walks.state)
     place = np.stack([(offset * forward).sum(-1), (offset * right).sum(-1)], -1).astype(float)
-    shown = ((walks.seen["view"][..., 0] >= BALL - 1) & (walks.seen["view"][..., 0] <= BALL + 1)).any((2, 3))
-    there = flat.any(-1)  # carried, it is nowhere
+    shown = things(walks.seen["view"]).any(-1)
     before = np.logical_or.accumulate(shown, axis=1)
-    return place, shown, before & there
+    return place, shown, before & flat.any(-1)  # carried, it is nowhere
 
 
 def seen_by(system: System, walks: Walks) -> dict[str, np.ndarray]:
@@ -121,19 +120,20 @@ def states_of(system: System, params: Params, walks: Walks) -> dict[str, dict[st
     return found
 
 
-def memory_table(system: System, params: Params, level: str, seeds: Sequence[int], steps: int = 40) -> dict[str, Any]:
-    """Memory, calibration and ambiguity on exploring walks of held-out seeds, by `states_of`.
+def memory_table(system: System, params: Params, alone: Walks, walks: Walks) -> dict[str, Any]:
+    """Memory, calibration and ambiguity by `states_of`, on exploring walks of held-out seeds: `alone` on `LONE`, `walks` on any
+    level, as many of each.
 
     Returns, by which of them knows:
-        "lone object out of view": R^2 of probes for the place of the one object of GoToObj levels while the view does not
-        show what was shown before; "position" (R^2), "direction", "carried" (accuracy), the agent's own on `level`;
+        "lone object out of view": R^2 of probes for the place of the one object of `alone` while the view does not
+        show what was shown before; "position" (R^2), "direction", "carried" (accuracy), the agent's own;
         "calibration": mean r^2 / sigma^2 of the next percept, "calibration_log_correlation" over steps; "ambiguity_auroc": of
         predicted variance against percepts that really show something new, "epistemic_auroc" likewise of the ensemble's
         spread; and, by itself, "surprising percepts": how many do.
     """
-    alone, walks = explore("BabyAI-GoToObj-v0", seeds, steps), explore(level, seeds, steps)
     place, shown, before = lone_object(alone)
-    fit = np.arange(len(seeds))[:, None] < len(seeds) // 2
+    rows = len(walks.action)
+    fit = np.arange(rows)[:, None] < rows // 2
     pocket = walks.state.pocket[..., 0].astype(int) * 16 + walks.state.pocket[..., 1]
     everywhere = np.ones(pocket.shape, bool)
     new = first_seen(walks)[:, 1:] >= SURPRISE

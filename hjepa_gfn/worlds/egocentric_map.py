@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.errors import UserError
+from hjepa_gfn.worlds.babyai import FORWARD, LEFT, PICKUP, RIGHT, TOGGLE
 from hjepa_gfn.worlds.language import AGENT_CELL, DOOR, EMPTY, FLOOR, GOAL, LAVA, UNSEEN, VIEW_SIZE
 
-LEFT, RIGHT, FORWARD, PICKUP, TOGGLE = 0, 1, 2, 3, 5  # MiniGrid's actions; from PICKUP to TOGGLE the cell ahead may change
 Array = Any
 
 
@@ -82,6 +82,7 @@ def seen(known: Array, view: Array, action: Array) -> Step:
     own[c, c] = True
     front = np.roll(own, -1, axis=1)
     visible = (laid[..., 0] != UNSEEN) & ~own
+    # pick-up, drop and toggle may change the cell ahead
     handled = (action >= PICKUP) & (action <= TOGGLE)
     both = visible & (known[..., 0] != UNSEEN) & ~(front & handled[..., None, None])
     differs = both & xp.any(laid != known, axis=-1)

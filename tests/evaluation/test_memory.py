@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from hjepa_gfn.evaluation import memory
-from hjepa_gfn.evaluation.memory import explore, first_seen, lone_object, view_places
+from hjepa_gfn.evaluation.memory import first_seen, lone_object, view_places
+from hjepa_gfn.evaluation.walks import explore
 from hjepa_gfn.worlds import jitted
 from hjepa_gfn.worlds.language import things_in_view
 
 
 @pytest.fixture(scope="module")
 def walks():
-    return explore("BabyAI-GoToObj-v0", range(8), 30)
+    return explore(memory.LONE, range(8), 30)
 
 
 def test_the_lone_object_lies_where_the_percept_shows_it(walks):
@@ -67,7 +68,6 @@ def test_an_agent_with_a_map_perceives_the_map(walks):
 def test_the_table_tells_a_state_that_knows_from_one_that_does_not(monkeypatch, walks):
     """States that hold the answers are found to, noise is not; variances that are large where cells are new are ambiguity."""
     rng = np.random.default_rng(0)
-    monkeypatch.setattr(memory, "explore", lambda level, seeds, steps: walks)
     place, _, _ = lone_object(walks)
     turn = np.eye(4)[walks.seen["direction"]]
     new = first_seen(walks)[:, 1:, None] >= memory.SURPRISE
@@ -77,7 +77,7 @@ def test_the_table_tells_a_state_that_knows_from_one_that_does_not(monkeypatch, 
     guesses = {"state": rng.normal(size=truth.shape), "variance": rng.uniform(1, 2, variance.shape), "residual2": 3 * variance,
                "epistemic": -new[..., 0].astype(float)}
     monkeypatch.setattr(memory, "states_of", lambda *inputs: {"embedding": knows, "belief": guesses})
-    table = memory.memory_table(None, None, "level", range(8), 30)
+    table = memory.memory_table(None, None, walks, walks)
     good, bad = table["embedding"], table["belief"]
     assert good["lone object out of view"] > 0.99 and good["position"] > 0.99 and good["direction"] == 1
     assert bad["lone object out of view"] < 0.2 and bad["position"] < 0.2 and bad["direction"] < 0.6
