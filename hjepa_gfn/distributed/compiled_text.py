@@ -86,8 +86,13 @@ def in_loops(parts: dict[str, list[str]]) -> set[str]:
 
 
 def whole_stacks(found: Sequence[Collective], layers: Sequence[int]) -> int:
-    """How many gathers outside of loops bring together a parameter [L, in, out] of all layers of a stack: none should."""
-    return sum(c.kind == "all-gather" and not c.in_loop and len(c.shape) == 3 and c.shape[0] in layers for c in found)
+    """How many gathers outside of loops bring together a parameter [L, in, out] of all layers of a stack: none should.
+
+    Along `data` alone no parameter is brought together, as none is spread over it: that is the second half of the reduction of
+    a gradient.
+    """
+    return sum(c.kind == "all-gather" and not c.in_loop and len(c.shape) == 3 and c.shape[0] in layers
+               and bool({"fsdp", "tensor"} & set(c.axes)) for c in found)
 
 
 def _constants(parts: dict[str, list[str]], name: str) -> list[int]:

@@ -215,6 +215,15 @@ def platform() -> str:
     return layout[0].devices.flat[0].platform if layout else jax.default_backend()
 
 
+def settled(values: Any) -> Any:
+    """The values themselves, computed once and before anything that uses them; but for GPUs that is left to the compiler.
+
+    XLA's GPU compiler fuses what is cheap to compute (random draws, the integers of plans) into every use, and use of a use:
+    kernels of a train step then took many minutes to compile.
+    """
+    return jax.lax.optimization_barrier(values) if platform() in ("gpu", "cuda") else values
+
+
 def gather_for_sampling(params: Any, axes: Any, dtype: str) -> Any:
     """The copy of parameters that `sampling="gathered"` asks for; None where the rules ask for none (or outside `use_mesh`).
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hjepa_gfn.distributed.sharding import settled
 from hjepa_gfn.gflownet.rollout import Choice, Exploration, Trajectory, sample_index, sample_trajectories
 from hjepa_gfn.models.agent_network import Context, EditLogits
 from hjepa_gfn.models.layers import NEG
@@ -65,6 +66,7 @@ def sample_paths(
     memory = system.net(params, context, text, method="read")
 
     def behave(uniform, plan):
+        uniform, plan = settled((uniform, plan))
         seen = jax.tree.map(lambda x: x[:, None], plan)
         features = system.net(params, seen, memory, method="recall")
         logits = system.net(params, features, seen, readers, method="edits")
@@ -77,10 +79,11 @@ def sample_paths(
             stop_prob = jnp.where(mixed, 0.5, stop_prob)
         stop = (uniform[0] < stop_prob) | (logits.log_go < NEG / 2)  # where no edit is legal STOP is certain
         site = sample_index(uniform[1], log_site)
+        site = settled(site)
         log_code = system.net(params, features[:, 0], site, readers, method="codes") / explore.temperature
         code = sample_index(uniform[2], log_code) - vocabulary_index(spec, site, 0)
         code = jnp.where(site % 3 == EXPAND, 0, code)
-        return Choice(stop, Action(site, code), sample_index(uniform[1], logits.log_back))
+        return settled(Choice(stop, Action(site, code), sample_index(uniform[1], logits.log_back)))
 
     noise = jax.random.uniform(key, (spec.max_edits, 4, start.batch_shape[0]), minval=1e-7)
     return sample_trajectories(PlanEnvironment(spec), behave, noise, start, forward, steps)
@@ -101,6 +104,7 @@ def undo_at_random(spec: PlanSpec, key: jnp.ndarray, end: Plan) -> Trajectory:
     """Undoes all edits of `end` [B], each time a uniformly drawn legal one: no network, a fraction of the cost of P_B."""
 
     def behave(uniform, plan):
+        uniform, plan = settled((uniform, plan))
         legal = backward_mask(plan, spec)
         return Choice(None, None, sample_index(uniform, jnp.where(legal, 0.0, NEG)))
 
@@ -113,6 +117,7 @@ def evaluate(
     narrow: Narrow | None = None,
 ) -> PathLogProbs:
     """Log probabilities of trajectories under each row's policy and P_B, in one flat batch."""
+    trajectory = settled(trajectory)
     plans, edge, (site, code), readers = trajectory.states, trajectory.edge, trajectory.action, num_readers(text)
     features = system.net(params, plans, context, text, method="features")
     logits = system.net(params, features, plans, readers, method="edits")
@@ -143,9 +148,10 @@ def decision_log_probs(
     plans = jax.tree.map(
         lambda x: jnp.take_along_axis(x, when.reshape(when.shape + (1,) * (x.ndim - 2)), axis=1, mode="clip"),
         trajectory.states)
+    plans, last, when = settled((plans, last, when))
     features = system.net(params, plans, context, text, method="features")
     logits = system.net(params, features, plans, readers, method="edits")
-    site, code = at(trajectory.action.site), at(trajectory.action.code)
+    site, code = settled((at(trajectory.action.site), at(trajectory.action.code)))
     log_code = system.net(params, features, site, readers, method="codes")
     coded = jnp.where(site % 3 == EXPAND, 0.0, pick(log_code, vocabulary_index(system.spec, site, code)))
     edit = logits.log_go + pick(logits.log_site, site) + coded
