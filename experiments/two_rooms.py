@@ -104,7 +104,7 @@ def main() -> None:
         path = out / "runs" / f"{name.replace(' ', '_')}-{seed}.json"
         found = finished(path, plain, weights)
         if found is None:
-            if f.time_limit and time.time() - began > f.time_limit:
+            if f.time_limit is not None and time.time() - began > f.time_limit:
                 continue
             about = {"variant": name, "seed": seed, "setting": plain, "weights": weights}
             found = about | run(setting, name, seed, f.progress)
@@ -123,13 +123,13 @@ def main() -> None:
 
 CHANGES = (
     "steps", "batch", "window", "rate", "chunk", "dtype", "episodes", "split", "samples", "iterations", "knots", "hold",
-    "replan", "warm")
+    "replan", "warm", "longest")
 
 
 def define_flags() -> None:
     """The command line; defined on running only, so that other entry points can import this one."""
     flags.DEFINE_string("out", "runs/two_rooms", "where ablation.json goes")
-    flags.DEFINE_enum("setting", "small", list(SETTINGS), "for two cores, or as EB-JEPA has it; flags below change it")
+    flags.DEFINE_enum("setting", "small", list(SETTINGS), "small: for two cores; published: EB-JEPA's; short: its, cut")
     flags.DEFINE_list("variants", [*BOUNDS, *(name for name in VARIANTS if name != "ema")], "what is trained and measured")
     flags.DEFINE_integer("seeds", 3, "runs of each variant", lower_bound=1)
     flags.DEFINE_float("time_limit", None, "seconds after which no further run is begun", lower_bound=0.0)
@@ -148,6 +148,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("knots", None, "actions of a plan", lower_bound=1)
     flags.DEFINE_integer("hold", None, "steps that each of them is held for", lower_bound=1)
     flags.DEFINE_integer("replan", None, "actions that are taken before it plans again", lower_bound=1)
+    flags.DEFINE_float("longest", None, "length that the planner's actions are cut to", lower_bound=0.0)
     flags.DEFINE_bool("warm", None, "whether a search begins at the rest of the plan before")
 
 

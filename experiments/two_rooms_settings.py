@@ -36,6 +36,16 @@ SETTINGS = {
             chunk=50),
         plan=PUBLISHED_MPPI, weights=PUBLISHED_WEIGHTS, sigreg=0.02, episodes=20),
 }
+# The same in a tenth of the time: 9 images a walk (as many as are predicted, and the first), fewer walks, matmuls and
+# convolutions in bfloat16; walks of 24 steps, not 90, so that 11 % of what is seen goes through a door, not 3 %. The planner
+# looks every 4 steps and goes on from its plan, with no longer steps than training has.
+_PUBLISHED = SETTINGS["published"]
+SETTINGS["short"] = dataclasses.replace(
+    _PUBLISHED,
+    training=dataclasses.replace(
+        _PUBLISHED.training, rooms=dataclasses.replace(PUBLISHED, roam=24),
+        sizes=dataclasses.replace(PUBLISHED_SIZES, dtype="bfloat16"), steps=1600, batch=256, window=8),
+    plan=dataclasses.replace(PUBLISHED_MPPI, iterations=12, replan=4, warm=True, longest=1.8), episodes=32)
 
 _NO_TERM = {"variance": 0.0, "covariance": 0.0, "similarity": 0.0, "inverse": 0.0}
 # What each variant changes in the full loss.

@@ -16,7 +16,7 @@ from hjepa_gfn.models.pixel_jepa import PixelJepa, PixelSizes, init_pixel_jepa
 from hjepa_gfn.objectives.pixel_jepa import PixelWeights, pixel_jepa_loss
 from hjepa_gfn.training.progress import Progress
 from hjepa_gfn.worlds.two_rooms import Rooms, layouts, render
-from hjepa_gfn.worlds.two_rooms_walks import draw_walks
+from hjepa_gfn.worlds.two_rooms_walks import Walks, draw_walks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +58,13 @@ def updater(training: PixelTraining) -> Any:
     rooms, model, tx = training.rooms, PixelJepa(training.sizes), optimiser(training)
     choices = jnp.asarray(layouts(rooms, "train"))
 
-    def update(state: tuple[Any, ...], key: jnp.ndarray, weights: PixelWeights) -> tuple[tuple[Any, ...], dict]:
+    def draw(key: jnp.ndarray) -> tuple[Walks, jnp.ndarray]:
+        walk, noise = jax.random.split(key)
+        return draw_walks(rooms, walk, choices, training.batch, training.window), noise
+
+    def update(state: tuple[Any, ...], drawn: tuple[Walks, jnp.ndarray], weights: PixelWeights) -> tuple[tuple[Any, ...], dict]:
         params, moments, slow = state
-        draw, noise = jax.random.split(key)
-        walks = draw_walks(rooms, draw, choices, training.batch, training.window)
+        walks, noise = drawn
         pixels = render(rooms, walks.layout[:, None], walks.position)
         loss = lambda p: pixel_jepa_loss(
             p, slow, noise, pixels, walks.action, model, weights, training.horizon, training.from_first)
@@ -74,7 +77,9 @@ def updater(training: PixelTraining) -> Any:
 
     @jax.jit
     def updates(params: dict, moments: Any, slow: dict | None, keys: jnp.ndarray, weights: PixelWeights) -> tuple[Any, ...]:
-        state, terms = jax.lax.scan(lambda state, key: update(state, key, weights), (params, moments, slow), keys)
+        # All walks of the chunk at once: they are many short operations one after the other, which a GPU would wait for.
+        drawn = jax.vmap(draw)(keys)
+        state, terms = jax.lax.scan(lambda state, one: update(state, one, weights), (params, moments, slow), drawn)
         return *state, terms
 
     return updates
