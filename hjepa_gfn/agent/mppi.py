@@ -1,7 +1,7 @@
 """Model predictive path integral control (Williams et al. 2017), on the elites, as JEPA planners use it. Pure functions.
 
     plans ~ N(mu, diag sigma^2);  of the E cheapest, w ~ exp((c_min - c) / (tau std c));  mu, sigma^2 <- weighted mean, variance
-With tau = inf it is the cross-entropy method.
+With tau = inf it is the cross-entropy method, which EB-JEPA's temperature comes near to: 0.005 times costs of some 100.
 """
 
 import dataclasses
@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+from hjepa_gfn.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,13 @@ class Mppi:
     least_std: float = 0.2
     colour: float = 0.5       # correlation of the samples' noise between neighbouring knots
     longest: float = 3.6      # length that an action is cut to
+    replan: int = 1           # actions of a plan that are taken before it looks and plans again
+    warm: bool = True         # whether a search begins at the rest of the plan before, or at rest
+    squared: bool = False     # whether the cost is the mean squared distance, or the distance
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.replan <= self.knots:
+            raise UserError(f"plan.replan={self.replan}: must lie within 1 and plan.knots={self.knots}")
 
     @property
     def horizon(self) -> int:
@@ -73,21 +82,25 @@ def mppi(key: jnp.ndarray, mean: jnp.ndarray, cost: Callable[[jnp.ndarray], jnp.
 
 
 def path_cost(
-    advance: Callable[[jnp.ndarray, jnp.ndarray], jnp.ndarray], start: jnp.ndarray, goal: jnp.ndarray, hold: int
+    advance: Callable[[jnp.ndarray, jnp.ndarray], jnp.ndarray], start: jnp.ndarray, goal: jnp.ndarray, hold: int,
+    squared: bool = False,
 ) -> Callable[[jnp.ndarray], jnp.ndarray]:
     """The cost of plans: the distance to the goal, summed over all steps on the way (EB-JEPA's planning cost).
 
         c(a) = sum_{t=1..K hold} |s_t - g|,   s_0 = start, s_{t+1} = advance(s_t, a_{t // hold})
+    or, squared (EB-JEPA's code), with mean_d (s_td - g_d)^2 in place of |s_t - g|.
 
     advance: states [N, D], actions [N, A] -> states [N, D]; start, goal [D]. Returns plans [N, K, A] -> [N].
     """
+
+    apart = (lambda d: jnp.mean(d**2, -1)) if squared else (lambda d: jnp.linalg.norm(d, axis=-1))
 
     def cost(plans: jnp.ndarray) -> jnp.ndarray:
         def knot(carry: tuple[jnp.ndarray, jnp.ndarray], action: jnp.ndarray) -> tuple[tuple[jnp.ndarray, jnp.ndarray], None]:
             state, total = carry
             for _ in range(hold):
                 state = advance(state, action)
-                total += jnp.linalg.norm(state - goal, axis=-1)
+                total += apart(state - goal)
             return (state, total), None
 
         n = len(plans)
@@ -95,3 +108,11 @@ def path_cost(
         return jax.lax.scan(knot, begin, jnp.swapaxes(plans, 0, 1))[0][1]
 
     return cost
+
+
+# facebookresearch/eb_jepa, `cfgs/planning_mppi.yaml`, and what its `MPPIPlanner` makes of it: `var_scale` is not read, the
+# standard deviation is 2. Lengths are not cut there (here at its `max_norms`), and it acts on one of the last elites, drawn by
+# weight (here on the best plan met).
+PUBLISHED_MPPI = Mppi(
+    knots=90, hold=1, samples=200, elites=20, iterations=20, temperature=100.0, std=2.0, least_std=0.0, colour=0.0,
+    longest=2.45, warm=False, squared=True)

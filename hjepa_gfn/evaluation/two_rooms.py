@@ -43,19 +43,21 @@ def draw_tasks(rooms: Rooms, split: str, episodes: int, seed: int) -> Tasks:
 def planned(rooms: Rooms, settings: Mppi, see: Sight, advance: Advance, key: jnp.ndarray, tasks: Tasks) -> jnp.ndarray:
     """Positions [B, allowed + 1, 2] of episodes under the planner.
 
-    It looks, plans, and takes the plan's first action `hold` times; each search begins at the rest of the plan before.
+    It looks, plans, and takes the plan's first `replan` actions, each `hold` times.
     """
-    rounds = -(-rooms.allowed // settings.hold)
+    taken = settings.replan
+    rounds = -(-rooms.allowed // (taken * settings.hold))
 
     def episode(key: jnp.ndarray, layout: jnp.ndarray, start: jnp.ndarray, goal: jnp.ndarray) -> jnp.ndarray:
         target = see(layout, goal)
 
         def decide(carry: Pair, key: jnp.ndarray) -> tuple[Pair, jnp.ndarray]:
             position, mean = carry
-            cost = path_cost(lambda s, a: advance(layout, s, a), see(layout, position), target, settings.hold)
+            cost = path_cost(lambda s, a: advance(layout, s, a), see(layout, position), target, settings.hold, settings.squared)
             plan = mppi(key, mean, cost, settings)
-            moved = walk(rooms, layout[None], position[None], jnp.repeat(plan[None, :1], settings.hold, 1))[0, 1:]
-            return (moved[-1], jnp.concatenate([plan[1:], jnp.zeros_like(plan[:1])])), moved
+            moved = walk(rooms, layout[None], position[None], jnp.repeat(plan[None, :taken], settings.hold, 1))[0, 1:]
+            rest = jnp.concatenate([plan[taken:], jnp.zeros_like(plan[:taken])])
+            return (moved[-1], rest if settings.warm else jnp.zeros_like(plan)), moved
 
         mean = jnp.zeros((settings.knots, 2))
         _, moved = jax.lax.scan(decide, (start, mean), jax.random.split(key, rounds))

@@ -1,7 +1,7 @@
-"""A one-level JEPA of pixels and continuous actions: convolutional encoder, residual predictor, inverse dynamics.
+"""A one-level JEPA of pixels and continuous actions: convolutional encoder, predictor, inverse dynamics.
 
-    z = LN(E(o)),    z_hat = LN(z + P(z, a)),    a_hat = I(z, z')
-with one layer norm LN shared by both, as in EB-JEPA (its encoder is an Impala network of 512 outputs, its predictor a GRU).
+    z = LN(E(o)),    z_hat = LN(z + P(z, a)) or LN(GRU(z, a)),    a_hat = I(z, z')
+with one layer norm LN shared by both, as in EB-JEPA. `PUBLISHED_SIZES` are its networks: Impala, GRU, 512 dimensions.
 """
 
 import dataclasses
@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from hjepa_gfn.errors import UserError
+from hjepa_gfn.models.impala import Gru, Impala
 from hjepa_gfn.models.layers import Dense, Mlp
 
 
@@ -17,12 +19,30 @@ from hjepa_gfn.models.layers import Dense, Mlp
 class PixelSizes:
     """Sizes of the networks."""
 
-    state: int = 32                       # dimension of z
-    patch: int = 4                        # side and stride of the convolution
-    channels: int = 32                    # of that convolution
-    hidden: int = 128                     # of the predictor and of inverse dynamics, and of the encoder's last layer but one
-    gain: tuple[float, ...] = (8.0, 2.0)  # of the percept's channels: a dot is little of an image
+    state: int = 32                         # dimension of z
+    encoder: str = "patches"                # or "impala"
+    predictor: str = "residual"             # or "gru"
+    patch: int = 4                          # side and stride of the patches' convolution
+    channels: int = 32                      # of that convolution
+    stacks: tuple[int, ...] = (16, 32, 32)  # channels of Impala's stacks
+    hidden: int = 128                       # of the residual predictor, of inverse dynamics, of the patches' last layer but one
+    inverse: int = 1                        # hidden layers of inverse dynamics
+    centre: tuple[float, ...] = (0.0, 0.0)  # of the percept's channels; taken off
+    gain: tuple[float, ...] = (8.0, 2.0)    # of the percept's channels, then: a dot is little of an image
     action: int = 2
+    dtype: str = "float32"                  # of Impala and of the GRU's matmuls; "bfloat16" on accelerators
+
+    def __post_init__(self) -> None:
+        choices = {"encoder": ("patches", "impala"), "predictor": ("residual", "gru"), "dtype": ("float32", "bfloat16")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise UserError(f"sizes.{name}={getattr(self, name)!r}: must be one of {', '.join(allowed)}")
+
+
+# facebookresearch/eb_jepa, `examples/ac_video_jepa`; its `Normalizer` makes percepts standard.
+PUBLISHED_SIZES = PixelSizes(
+    state=512, encoder="impala", predictor="gru", hidden=256, inverse=2, centre=(0.0026, 0.0989),
+    gain=(1 / 0.0369, 1 / 0.2986))
 
 
 class PixelEncoder(nn.Module):
@@ -34,7 +54,9 @@ class PixelEncoder(nn.Module):
     def __call__(self, pixels: jnp.ndarray) -> jnp.ndarray:
         s = self.sizes
         n, height, width, channels = pixels.shape
-        x = pixels * jnp.array(s.gain)
+        x = (pixels - jnp.array(s.centre)) * jnp.array(s.gain)
+        if s.encoder == "impala":
+            return Impala(s.stacks, s.state, s.dtype, name="impala")(x)
         # A convolution whose stride is its side is a matmul over patches, which is several times faster on a CPU.
         rows, columns = height // s.patch, width // s.patch
         x = x[:, : rows * s.patch, : columns * s.patch].reshape(n, rows, s.patch, columns, s.patch, channels)
@@ -51,8 +73,9 @@ class PixelJepa(nn.Module):
     def setup(self) -> None:
         s = self.sizes
         self.encoder = PixelEncoder(s)
-        self.predictor = Mlp((s.hidden, s.hidden), s.state, 0.1, first=None)
-        self.inverse = Mlp((s.hidden,), s.action, first=None)
+        gru = s.predictor == "gru"
+        self.predictor = Gru(s.state, s.dtype) if gru else Mlp((s.hidden, s.hidden), s.state, 0.1, first=None)
+        self.inverse = Mlp((s.hidden,) * s.inverse, s.action, first=None)
         self.norm = nn.LayerNorm()
 
     def encode(self, pixels: jnp.ndarray) -> jnp.ndarray:
@@ -62,6 +85,8 @@ class PixelJepa(nn.Module):
 
     def predict(self, z: jnp.ndarray, action: jnp.ndarray) -> jnp.ndarray:
         """z [..., state], action [..., A] -> z_hat [..., state]."""
+        if self.sizes.predictor == "gru":
+            return self.norm(self.predictor(z, action))
         return self.norm(z + self.predictor(jnp.concatenate([z, action], -1)))
 
     def invert(self, z: jnp.ndarray, after: jnp.ndarray) -> jnp.ndarray:

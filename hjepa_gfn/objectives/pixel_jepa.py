@@ -25,21 +25,25 @@ class PixelWeights(NamedTuple):
     sigreg: float | None = None  # None: not computed
 
 
+PUBLISHED_WEIGHTS = PixelWeights(16.0, 8.0, 12.0, 1.0)
+
+
 def pixel_jepa_loss(
     params: dict, slow: dict | None, key: jnp.ndarray, pixels: jnp.ndarray, action: jnp.ndarray, model: PixelJepa,
-    weights: PixelWeights,
+    weights: PixelWeights, horizon: int | None = None, from_first: bool = False,
 ) -> tuple[jnp.ndarray, dict[str, jnp.ndarray]]:
     """EB-JEPA's loss (facebookresearch/eb_jepa, `examples/ac_video_jepa`; PLDM, Sobal et al. 2025), with SIGReg beside:
 
         L = mean_h mean_t |z_hat_{t+h|t} - z_{t+h}|^2 + alpha V(z) + beta C(z) + sigma SIGReg(z)
           + delta mean_t |z_{t+1} - z_t|^2 + omega mean_t |I(z_t, z_{t+1}) - a_t|^2,
-    z_t = E(o_t), z_hat_{t+h|t} predicted open loop from z_t over h = 1..K steps (EB-JEPA: from z_0 only), |.|^2 the mean over
+    z_t = E(o_t), z_hat_{t+h|t} predicted open loop from z_t over h = 1..`horizon` steps, |.|^2 the mean over
     dimensions, V the variance hinge and C the mean squared covariance between dimensions, over all percepts of the batch. No
     stop-gradient, but on a slow copy's targets.
 
     Args:
       params: of the model. slow: of a slowly following copy, whose encoder gives prediction its targets; None: its own do.
       pixels: [B, K+1, H, W, C]; action [B, K, A].
+      horizon: steps of the prediction, K unless given. from_first: only z_0 is predicted from (EB-JEPA), not every z_t.
 
     Returns: loss [] and every unweighted term, with the error of one step and std.
     """
@@ -49,14 +53,19 @@ def pixel_jepa_loss(
     z = apply(params, pixels, method="encode")
     target = jax.lax.stop_gradient(apply(slow, pixels, method="encode")) if slow else z
     chex.assert_shape(z, (batch, steps + 1, None))
-    predict = lambda state, a: apply(params, state, a, method="predict")
-    ahead = multi_horizon(predict, z, action, jnp.ones((batch, steps), bool), steps, target)
+    horizon = horizon or steps
+    if from_first:
+        found = apply(params, z[:, 0], action[:, :horizon], method="unroll")
+        ahead = list(jnp.mean((found - target[:, 1 : horizon + 1]) ** 2, (0, 2)))
+    else:
+        predict = lambda state, a: apply(params, state, a, method="predict")
+        ahead = multi_horizon(predict, z, action, jnp.ones((batch, steps), bool), horizon, target)
     inverted = apply(params, z[:, :-1], z[:, 1:], method="invert")
     chex.assert_equal_shape([inverted, action])
     flat = z.reshape(-1, z.shape[-1])
     ones = jnp.ones(len(flat))
     terms = {
-        "prediction": sum(ahead) / steps,
+        "prediction": sum(ahead) / horizon,
         "variance": variance_hinge(flat, ones),
         "covariance": off_diagonal(flat, ones) / (z.shape[-1] - 1),
         "similarity": jnp.mean((z[:, 1:] - z[:, :-1]) ** 2),

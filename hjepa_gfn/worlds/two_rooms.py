@@ -36,13 +36,14 @@ class Rooms:
     step_range: tuple[float, float] = (0.4, 3.6)
     turn: float = 5.0                          # concentration of the von Mises distribution of their turns
     crossing: float = 0.35                     # share of exploring walks that are drawn through the door
+    roam: int = 0                              # steps of a whole walk, of which training sees a window; 0: the window is all
     near: float = 1.4                          # a goal is reached within this distance
     allowed: int = 30                          # steps of an episode
 
 
 PUBLISHED = Rooms(
     size=65, low=4.0, high=60.0, wall=(20, 44), door=(10, 54), door_half=4.0, margin=2.6, near=4.5, allowed=200,
-    step_mean=1.0, step_std=0.4, step_range=(0.2, 1.8))
+    step_mean=1.0, step_std=0.4, step_range=(0.2, 1.8), roam=90)
 
 
 def layouts(rooms: Rooms, split: str) -> np.ndarray:

@@ -4,6 +4,7 @@
 a share of the walks is drawn through the door: forwards from a point in it, and backwards, within 45 degrees of the horizontal.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -82,8 +83,19 @@ def walk(rooms: Rooms, layout: jnp.ndarray, start: jnp.ndarray, action: jnp.ndar
     return jnp.concatenate([start[:, None], jnp.swapaxes(after, 0, 1)], 1)
 
 
+def window(key: jnp.ndarray, walks: Walks, steps: int) -> Walks:
+    """A window of `steps` steps, somewhere in each of longer walks."""
+    batch, whole = walks.action.shape[:2]
+    first = jax.random.randint(key, (batch, 1), 0, whole - steps + 1)
+    take = lambda rows, n: jnp.take_along_axis(rows, (first + jnp.arange(n))[..., None], 1)
+    return Walks(walks.layout, take(walks.position, steps + 1), take(walks.action, steps))
+
+
 def draw_walks(rooms: Rooms, key: jnp.ndarray, choices: jnp.ndarray, batch: int, steps: int) -> Walks:
-    """A batch of exploring walks of `steps` steps in layouts drawn from `choices` [N, 2]."""
+    """A batch of exploring walks of `steps` steps, windows of walks of `rooms.roam`, in layouts drawn from `choices` [N, 2]."""
+    if rooms.roam > steps:
+        whole = draw_walks(dataclasses.replace(rooms, roam=0), key, choices, batch, rooms.roam)
+        return window(jax.random.fold_in(key, 0), whole, steps)
     which, begin, angle, roam, cross, share = jax.random.split(key, 6)
     layout = choices[jax.random.randint(which, (batch,), 0, len(choices))]
     start = free_positions(rooms, begin, layout)

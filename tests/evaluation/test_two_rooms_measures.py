@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.two_rooms import VARIANTS, Setting, as_json, finished, run, table, train, updater, wall_range
+from experiments.two_rooms import finished, run, table
+from experiments.two_rooms_settings import Setting, as_json, wall_range, weights_of
 from hjepa_gfn.agent.mppi import Mppi
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.two_rooms import Tasks, draw_tasks, outcome, planned, true_advance, true_sight
 from hjepa_gfn.files import write_json
 from hjepa_gfn.models.pixel_jepa import PixelSizes
+from hjepa_gfn.training.pixel_jepa import PixelTraining, train, updater
 from hjepa_gfn.worlds.two_rooms import Rooms, layouts
 
 ROOMS = Rooms()
@@ -46,31 +48,30 @@ def test_the_true_dynamics_planner_goes_through_the_door_and_what_is_planned_in_
 
 
 def test_a_finished_run_is_taken_up_again_and_one_of_other_settings_is_not(tmp_path):
-    setting, weights = as_json(Setting()), VARIANTS["sigreg"]._asdict()
+    setting, weights = as_json(Setting()), weights_of(Setting(), "sigreg")._asdict()
     path = tmp_path / "sigreg-0.json"
     assert finished(path, setting, weights) is None
     write_json(path, {"setting": setting, "weights": weights, "success": 0.5})
     assert finished(path, as_json(Setting()), weights)["success"] == 0.5
-    assert finished(path, as_json(Setting(steps=7)), weights) is None
-    assert finished(path, setting, VARIANTS["full"]._asdict()) is None
+    assert finished(path, as_json(Setting(training=PixelTraining(steps=7))), weights) is None
+    assert finished(path, setting, weights_of(Setting(), "full")._asdict()) is None
 
 
 def test_a_wall_that_leaves_no_room_is_refused():
-    assert wall_range(["7", "12"]) == (7, 12)
+    assert wall_range(ROOMS, ["7", "12"]) == (7, 12)
     for given in (["9"], ["a", "9"], ["12", "7"], ["2", "9"], ["9", "15"]):
         with pytest.raises(UserError, match="--wall="):
-            wall_range(given)
+            wall_range(ROOMS, given)
 
 
 def test_a_tiny_run_is_measured_and_compiles_once_for_all_weights():
-    setting = Setting(
-        sizes=PixelSizes(state=4, channels=4, hidden=8), plan=Mppi(knots=2, samples=16, elites=4, iterations=1), steps=4,
-        batch=4, horizon=2, episodes=4)
+    training = PixelTraining(sizes=PixelSizes(state=4, channels=4, hidden=8), steps=4, batch=4, horizon=2, window=2)
+    setting = Setting(training, plan=Mppi(knots=2, samples=16, elites=4, iterations=1), episodes=4)
     first = run(setting, "full", 0, False)
     second = run(setting, "no inverse", 0, False)
-    assert updater(setting)._cache_size() == 1
+    assert updater(training)._cache_size() == 1
     assert first["losses"]["prediction"] != second["losses"]["prediction"], "the weights reach the loss"
-    assert first["losses"] == train(setting, "full", 0, False)[1], "the same seed, the same run"
+    assert first["losses"] == train(training, setting.weights, 0, progress=False)[1], "the same seed, the same run"
     assert set(first) >= {"success", "probe_position", "pred_over_copy_far"} and 0 <= first["success"] <= 1
     text = table({"full": [first, first | {"success": first["success"] + 0.5}]})
     assert f"{100 * first['success'] + 25:.1f} ± 25.0" in text and "| full | 2 | 97 |" in text
