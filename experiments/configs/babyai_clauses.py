@@ -10,7 +10,9 @@ from experiments.configs.babyai_gotolocal import get_config as demo
 def get_config() -> ConfigDict:
     c = demo()
     c.level = "BabyAI-GoToSeqS5R2-v0"
-    c.data.window = 24  # missions of several clauses are long
+    c.data.window = 24  # missions of several clauses are long, and so are their texts
+    c.data.mission_length = 28
+    c.data.text_length = 112
     # legs and clauses of a window: a clause ends where the legs that are kept do
     c.model.max_legs = 6
     clauses = dict(name="clause", code=(5, 5), action=(5, 5, 3), longest=6, segments="clauses", most=3)

@@ -1,11 +1,12 @@
-"""Compiling ahead: train steps are compiled in a thread, in the order in which they are needed, while earlier ones run already.
+"""Compiling ahead: train steps are compiled in the background, in the order in which they are needed, while earlier ones run.
 
 Compiling all steps of the agent takes minutes on a small machine, most of it in one thread; a later phase's steps are ready
-by the time the run gets there.
+by the time the run gets there. With many cores several are compiled side by side.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -43,8 +44,16 @@ class Ahead:
         self._steps, self._order, self._inputs = steps, list(order), (state, batch)
         self._compiled: dict[str, Future] = {name: Future() for name in self._order}
         self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="compile", daemon=True)
-        self._thread.start()
+        self._waiting = iter(self._order)
+        self._turn = threading.Lock()  # to take a name
+        self._threads = [threading.Thread(target=self._run, name="compile", daemon=True) for _ in range(self.side_by_side())]
+        for thread in self._threads:
+            thread.start()
+
+    @staticmethod
+    def side_by_side() -> int:
+        """How many steps are compiled at once: the compiler keeps two to three cores busy."""
+        return max(1, (os.cpu_count() or 1) // 3)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._order)
@@ -55,11 +64,14 @@ class Ahead:
     def close(self) -> None:
         """Compiles no further step, after the one under way (a thread in the compiler cannot be left behind at exit)."""
         self._stopped = True
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
-        for name in self._order:
-            if self._stopped:
+        while True:
+            with self._turn:
+                name = next(self._waiting, None)
+            if name is None or self._stopped:
                 return
             try:
                 self._compiled[name].set_result(self._steps[name].lower(*self._inputs).compile())
