@@ -2,7 +2,7 @@
 
     python -m experiments.bench_steps --config=babyai_scale:base --config.groups=8 --config.data.batch_size=16 --data_dir=CORPUS
 
-Prints a line for each step: milliseconds (median), TFLOP/s and the share of the chip's peak (model FLOPs utilisation: matmuls by
+Prints a line for each step: milliseconds (median), TFLOP/s and the share of the peak (model FLOPs utilisation: matmuls by
 the cost model's formula, rematerialisation not counted), memory by the compiler's account, and the kernels that take longest by
 a profiler's trace. Plans are made as long as they can be (`--longest`), since that is what the formulas count.
 """

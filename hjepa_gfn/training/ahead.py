@@ -33,27 +33,24 @@ def shapes_of(tree: Any) -> Any:
 class Ahead:
     """Compiled steps by name: `ahead[name](state, batch)` waits until that step is compiled, at its first call."""
 
-    def __init__(self, steps: Mapping[Any, Any], order: Iterable[str], state: Any, batch: Any):
+    def __init__(self, steps: Mapping[Any, Any], order: Iterable[str], state: Any, batch: Any, side_by_side: int = 0):
         """Starts compiling.
 
         Args:
           steps: jitted functions of (state, batch).
           order: whose turn is when.
           state, batch: what they will be called with (`shapes_of`): a compiled step takes these shapes and shardings only.
+          side_by_side: how many are compiled at once; 0: as many as there are cores for (a compiler keeps two to three busy).
         """
         self._steps, self._order, self._inputs = steps, list(order), (state, batch)
         self._compiled: dict[str, Future] = {name: Future() for name in self._order}
         self._stopped = False
         self._waiting = iter(self._order)
         self._turn = threading.Lock()  # to take a name
-        self._threads = [threading.Thread(target=self._run, name="compile", daemon=True) for _ in range(self.side_by_side())]
+        count = side_by_side or max(1, (os.cpu_count() or 1) // 3)
+        self._threads = [threading.Thread(target=self._run, name="compile", daemon=True) for _ in range(count)]
         for thread in self._threads:
             thread.start()
-
-    @staticmethod
-    def side_by_side() -> int:
-        """How many steps are compiled at once: the compiler keeps two to three cores busy."""
-        return max(1, (os.cpu_count() or 1) // 3)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._order)

@@ -42,7 +42,7 @@ class Slow:
 
 def test_a_step_is_waited_for_and_later_ones_do_not_hold_up_earlier_ones():
     log, go = [], threading.Event()
-    ahead = Ahead({"a": Slow(log, "a"), "b": Slow(log, "b", go)}, ["a", "b"], 0, 0)
+    ahead = Ahead({"a": Slow(log, "a"), "b": Slow(log, "b", go)}, ["a", "b"], 0, 0, side_by_side=1)
     assert ahead["a"](1, 2) == ("a", 1, 2)  # while b is being compiled
     threading.Timer(0.3, go.set).start()
     begun = time.monotonic()
@@ -54,7 +54,7 @@ def test_a_step_is_waited_for_and_later_ones_do_not_hold_up_earlier_ones():
 def test_errors_reach_the_caller_and_closing_compiles_no_more():
     log, go = [], threading.Event()
     steps = {"a": Slow(log, "a", error=ValueError("no such shape")), "b": Slow(log, "b", go), "c": Slow(log, "c")}
-    ahead = Ahead(steps, ["a", "b", "c"], 0, 0)
+    ahead = Ahead(steps, ["a", "b", "c"], 0, 0, side_by_side=1)
     with pytest.raises(ValueError, match="no such shape"):
         ahead["a"](0, 0)
     while "b" not in log:
@@ -70,4 +70,18 @@ def test_compiled_for_the_shapes_that_come():
     assert ahead["add"](state, batch).tolist() == [1, 1, 1]
     with pytest.raises(TypeError):
         ahead["add"](state, jnp.ones(4))
+    ahead.close()
+
+
+def test_several_are_compiled_side_by_side_each_once():
+    log, go = [], threading.Event()
+    names = ["a", "b", "c", "d"]
+    ahead = Ahead({name: Slow(log, name, go) for name in names}, names, 0, 0, side_by_side=2)
+    while len(log) < 2:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert sorted(log) == ["a", "b"], "two at once, and no third before one is done"
+    go.set()
+    assert [ahead[name](1, 2)[0] for name in names] == names
+    assert sorted(log) == names
     ahead.close()
