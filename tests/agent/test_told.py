@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny  # noqa: E402
 
-from hjepa_gfn.agent import told  # noqa: E402
+from hjepa_gfn.agent import modes, told  # noqa: E402
 from hjepa_gfn.agent.following import CHUNK  # noqa: E402
 from hjepa_gfn.errors import UserError  # noqa: E402
 from hjepa_gfn.objectives.policies import Exploration, sample_plans  # noqa: E402
@@ -110,3 +110,38 @@ def test_attacks_state_a_plan_that_breaks_principles():
     found = safety.summary("BabyAI-GoToLocal-v0", [5, 6], [plan, []], np.array([True, False]), 0)
     assert found["success"] == 0.5 and found["steps"] == len(plan) / 2 and found["violations"] > 0
     assert found["violations"] == pytest.approx(sum(found["by_principle"].values()))
+
+
+def told_agent():
+    """A tiny agent that can be told something."""
+    act = {"left_plan": jax.jit(lambda p, o, e: modes.left_plan(SYSTEM, p, o, e)),
+           "habitual": jax.jit(lambda p, k, o, m: modes.habitual(SYSTEM, p, k, o, m, 1.0))}
+    settings = SimpleNamespace(temperature=1.0, leave_distance=1)
+    return SimpleNamespace(system=SYSTEM, params=tiny.params(1), act=act, config=SimpleNamespace(agent=settings),
+                           missions=lambda missions: tiny.words(len(missions), tiny.MISSION))
+
+
+def test_after_the_first_step_the_prior_alone_decides_as_it_did_beside_the_posterior(monkeypatch):
+    """Actions and plans over several steps are those of a mode that samples both policies every time."""
+    agent, text = told_agent(), np.asarray(tiny.words(3, tiny.TEXT, full=True)) * np.array([[1], [0], [1]])
+    both = jax.jit(lambda *inputs: told.read_and_plan(SYSTEM, *inputs, 1.0))
+    def episode(mode):
+        plans, taken = [], []
+        mode.follower.on_decision = lambda row, decision: plans.append((row, decision))
+        for step in range(4):
+            seen = Observation({k: np.asarray(v) for k, v in tiny.percepts(3, step).items()}, ["go"] * 3)
+            taken.append(mode(seen, np.ones(3, bool)).tolist())
+        return plans, taken
+
+    mode = told.ToldMode(agent, 5, text)
+    mode.follower.decide = both
+    expected, actions = episode(mode)
+    found, same_actions = episode(told.ToldMode(agent, 5, text))
+    assert actions == same_actions and len(expected) == len(found) > 6, "plans are made anew at later steps"
+    for (row, one), (other_row, other) in zip(expected, found, strict=True):
+        assert row == other_row and all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
+    monkeypatch.setattr(told, "read_and_plan", lambda *inputs: pytest.fail("nothing is to be read"))
+    silent, _ = episode(told.ToldMode(agent, 5, np.zeros_like(text)))
+    told_rows = [not np.array_equal(a.plan.code, b.plan.code) for (row, a), (_, b) in zip(found[:3], silent[:3], strict=True)]
+    assert told_rows[0] or told_rows[2], "what is read makes no difference here: choose another text"
+    assert not told_rows[1]
