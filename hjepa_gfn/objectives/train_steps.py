@@ -224,7 +224,7 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
 
     def jepa(params, key, batch):
         window = batch["random"]
-        if config.jepa.exploring:
+        if config.jepa.get("exploring", 0):
             key, k_walk = jax.random.split(key)
             some = {"random": window, "world": batch["world"]}
             mixed = in_groups(partial(episodes.with_walks, config=config), jax.random.split(k_walk, config.groups), some)
@@ -285,7 +285,8 @@ def schedule(config: Any, step: int) -> tuple[str, ...]:
     if step < s.jepa_steps:
         return ("jepa", *(("between",) if config.jepa.get("between", 0.0) > 0 else ()), *of_all("habit"))
     step -= s.jepa_steps
-    due = lambda *names: of_all(*(name for name in names if s.every[name] and step % s.every[name] == 0))  # noqa: E731
+    every = {"belief": 0, **s.every}  # older configurations know of none
+    due = lambda *names: of_all(*(name for name in names if every[name] and step % every[name] == 0))  # noqa: E731
     if step < s.ground_steps:
         return due("habit", "ground", "belief")
     step -= s.ground_steps
