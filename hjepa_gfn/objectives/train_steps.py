@@ -24,6 +24,7 @@ from hjepa_gfn.objectives.groups import SAMPLER_GROUPS, Params, actor_view, movi
 from hjepa_gfn.objectives.indicators import indicators_loss
 from hjepa_gfn.objectives.jepa import jepa_loss
 from hjepa_gfn.objectives.state import (
+    Rate,
     TrainState,
     accumulate,
     apply_gradients,
@@ -147,12 +148,15 @@ def actor_losses(system: System, config: Any) -> dict[str, tuple]:
         "m_step": (("encoder", "model"), maximise, gated), "contrast": (("encoder", "model"), contrast)}
 
 
-def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainState, Any], tuple[TrainState, Metrics]]]:
+def make_train_steps(
+    system: System, config: Any, rate_of: Rate | None = None
+) -> dict[str, Callable[[TrainState, Any], tuple[TrainState, Metrics]]]:
     """name -> (state, batch) -> (state, metrics). Pure; the caller jits, shards and donates.
 
     A batch is cut into `config.microbatches` parts, whose gradients are added up one after the other, and each part into
     `config.groups`, side by side: the loss is the mean of theirs, `config.em.rows` are the rows that each group takes. Only
-    the JEPA's loss is one of the whole part at once: SIGReg is a statistic of the batch.
+    the JEPA's loss is one of the whole part at once: SIGReg is a statistic of the batch. `rate_of`: the learning rate; by
+    default the config's (`learning_rate`).
 
     Raises:
       UserError: see `check_rows`.
@@ -167,7 +171,7 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
         raise UserError(f"jepa.compass={config.jepa.get('compass', 0.0)} and model.compass={system.jepa.sizes.compass}: a head "
                         "that reads the own direction needs a weight above 0, and a weight a head")
     term_of(config.jepa.anti_collapse)  # a wrong name is found out before anything is traced
-    tx = make_optimizer(config.optimizer)
+    tx, rate_of = make_optimizer(config.optimizer), rate_of or partial(learning_rate, config)
     rows = config.em.rows
     parts, dtype = config.microbatches, config.model.compute.dtype
 
@@ -215,7 +219,7 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
                 return loss_fn(actor_view({**fixed, **moving}, actor), key, batch)
 
             (loss, metrics), grads = gradients(wrapped, moving, keys_of(key, name), batch)
-            new = apply_gradients(config, tx, state, grads, groups)
+            new = apply_gradients(rate_of, tx, state, grads, groups)
             metrics = {"loss": loss, "grad_norm": optax.global_norm(grads), **metrics}
             return after(state, new, metrics) if after else (new, metrics)
 
