@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny  # noqa: E402
 
-from hjepa_gfn.agent import modes, told  # noqa: E402
+from hjepa_gfn.agent import told  # noqa: E402
 from hjepa_gfn.agent.following import CHUNK  # noqa: E402
 from hjepa_gfn.errors import UserError  # noqa: E402
 from hjepa_gfn.objectives.policies import Exploration, sample_plans  # noqa: E402
@@ -113,16 +113,25 @@ def test_attacks_state_a_plan_that_breaks_principles():
 
 
 def told_agent():
-    """A tiny agent that can be told something."""
-    act = {"left_plan": jax.jit(lambda p, o, e: modes.left_plan(SYSTEM, p, o, e)),
-           "habitual": jax.jit(lambda p, k, o, m: modes.habitual(SYSTEM, p, k, o, m, 1.0))}
+    """A tiny agent that can be told something; the world leaves its plans at every step."""
+    act = {"left_plan": lambda p, o, e: np.full(len(e), 9), "habitual": lambda p, k, o, m: np.full(len(m), 6)}
     settings = SimpleNamespace(temperature=1.0, leave_distance=1)
     return SimpleNamespace(system=SYSTEM, params=tiny.params(1), act=act, config=SimpleNamespace(agent=settings),
                            missions=lambda missions: tiny.words(len(missions), tiny.MISSION))
 
 
 def test_after_the_first_step_the_prior_alone_decides_as_it_did_beside_the_posterior(monkeypatch):
-    """Actions and plans over several steps are those of a mode that samples both policies every time."""
+    """Actions and plans over several steps are those of a mode that samples both policies every time. Policies are stand-ins:
+    plans that depend on the key, and on the text where there is one."""
+    pool = tiny.random_plans(SYSTEM.spec, jax.random.key(0), 64, 6)
+
+    def plans_for(system, params, key, context, text, explore):
+        assert explore == Exploration(1.0) and params is not None
+        drawn = jax.random.randint(jax.random.fold_in(key, 0 if text is None else 1 + text.sum()), (CHUNK,), 0, 64)
+        return jax.tree.map(lambda x: x[drawn], pool)
+
+    monkeypatch.setattr(told, "sample_plans", plans_for)
+    monkeypatch.setattr(told, "encode", lambda system, params, percept, mission: (None, None))
     agent, text = told_agent(), np.asarray(tiny.words(3, tiny.TEXT, full=True)) * np.array([[1], [0], [1]])
     both = jax.jit(lambda *inputs: told.read_and_plan(SYSTEM, *inputs, 1.0))
     def episode(mode):
@@ -137,11 +146,12 @@ def test_after_the_first_step_the_prior_alone_decides_as_it_did_beside_the_poste
     mode.follower.decide = both
     expected, actions = episode(mode)
     found, same_actions = episode(told.ToldMode(agent, 5, text))
-    assert actions == same_actions and len(expected) == len(found) > 6, "plans are made anew at later steps"
+    assert actions == same_actions and len(expected) == len(found) == 12, "plans are made anew at every step"
     for (row, one), (other_row, other) in zip(expected, found, strict=True):
         assert row == other_row and all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
     monkeypatch.setattr(told, "read_and_plan", lambda *inputs: pytest.fail("nothing is to be read"))
     silent, _ = episode(told.ToldMode(agent, 5, np.zeros_like(text)))
-    told_rows = [not np.array_equal(a.plan.code, b.plan.code) for (row, a), (_, b) in zip(found[:3], silent[:3], strict=True)]
-    assert told_rows[0] or told_rows[2], "what is read makes no difference here: choose another text"
+    differ = lambda a, b: not all(map(np.array_equal, a.plan, b.plan))  # noqa: E731
+    told_rows = [differ(a, b) for (_, a), (_, b) in zip(found[:3], silent[:3], strict=True)]
+    assert told_rows[0] and told_rows[2], "what is read makes no difference here: choose another text"
     assert not told_rows[1]
