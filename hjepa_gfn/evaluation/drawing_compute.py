@@ -60,7 +60,8 @@ def panel(
     if not lines:
         return head + "</g>"
     ys = [y for line in lines for y in (*line.y, *(line.low or ()), *(line.high or ()))]
-    right, low, high = max(max(line.x) for line in lines) * 1.02 or 1.0, min(ys), max(ys)
+    right = max([value for line in lines for value in line.x] + [value for value, _ in ticks or ()]) * 1.02 or 1.0
+    low, high = min(ys), max(ys)
     pad = 0.05 * (high - low) or 0.5
     low, high = low - pad, high + pad
     x_of = lambda x: LEFT + (WIDTH - LEFT - 14) * x / right  # noqa: E731

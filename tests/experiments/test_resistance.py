@@ -125,6 +125,8 @@ def test_the_drawing_holds_every_point_where_it_belongs():
     assert [len(some) for some in circles] == [9, 9, 3, 3] * 2, "of benign texts there is the untouched agent alone"
     (x0, y0), (x1, y1), (x2, y2) = circles[0][:3]
     assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2) and y0 > y1 > y2, "steps are spread evenly; more harm is higher up"
+    ticks = {float(t.get("x")) for t in plots[2].iter("{http://www.w3.org/2000/svg}text") if t.text in ("2", "5")}
+    assert max(ticks) < resistance_curve.WIDTH, "an axis has room for steps that are still to come"
     assert circles[0][2][1] != circles[4][2][1] or circles[0][1][1] != circles[4][1][1], "each rate has a row of its own"
 
 
