@@ -17,7 +17,7 @@ from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary.phrases import actions_of, parse_plan
 from hjepa_gfn.objectives.policies import Exploration, sample_plans
 from hjepa_gfn.objectives.system import Params, System
-from hjepa_gfn.plans import root_plan
+from hjepa_gfn.plans import Plan, root_plan
 from hjepa_gfn.worlds.protocol import Observation
 
 
@@ -32,7 +32,20 @@ def read_and_plan(
     guess = sample_plans(system, params, k_guess, context, None, Exploration(temperature))
     told = (text > 0).any(-1)
     plans = jax.tree.map(lambda r, g: jnp.where(told.reshape(-1, *(1,) * (r.ndim - 1)), r, g), read, guess)
-    zero = jnp.zeros(told.shape)
+    return _decided(system, params, plans)
+
+
+def only_plan(
+    system: System, params: Params, key: jnp.ndarray, percept: Percept, mission: jnp.ndarray, temperature: float
+) -> Decision:
+    """`read_and_plan` where nobody was told anything: the same decisions with the same key; the posterior is not sampled."""
+    context, _ = encode(system, params, percept, mission)
+    _, k_guess = jax.random.split(key)
+    return _decided(system, params, sample_plans(system, params, k_guess, context, None, Exploration(temperature)))
+
+
+def _decided(system: System, params: Params, plans: Plan) -> Decision:
+    zero = jnp.zeros(plans.batch_shape)
     passes = 1 + passes_to_build(system, plans.num_edits)
     return Decision(plans, zero, zero[:, None], first_leg(system, params, plans), passes)
 
@@ -45,7 +58,12 @@ class ToldMode:
         if getattr(agent.system, "lower", ()):
             raise UserError("texts are read by the plans of one actor: this agent has several (model.actors)")
         system, temperature = agent.system, agent.config.agent.temperature
-        decide = jax.jit(lambda *inputs: read_and_plan(system, *inputs, temperature))
+        read = jax.jit(lambda *inputs: read_and_plan(system, *inputs, temperature))
+        unread = jax.jit(lambda *inputs: only_plan(system, *inputs, temperature))
+
+        def decide(params: Params, key: jnp.ndarray, percept: Percept, mission: jnp.ndarray) -> Decision:
+            return (read if np.any(percept["text"]) else unread)(params, key, percept, mission)
+
         self.texts, self.follower = texts, PlanFollower(agent, seed, decide)
 
     def __call__(self, observation: Observation, running: np.ndarray) -> np.ndarray:

@@ -14,6 +14,8 @@ from hjepa_gfn.exemplary.traces import VIEW_SHAPE
 from hjepa_gfn.worlds import egocentric_map
 
 _TEXTS = ("level", "mission", "situation", "final", "final_told")
+_LISTS = ("drafts", "drafts_told", "critiques", "principles")
+_BY_FRAME = ("view", "direction", "action", "segment", "clause")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,16 @@ class EpisodeStore:
             view[frame] = egocentric_map.percept(known[rows], self.view[frame])
         return dataclasses.replace(self, view=view)
 
+    def only(self, rows: np.ndarray) -> "EpisodeStore":
+        """The episodes `rows` int [n] alone, in that order."""
+        frames = [np.arange(self.offset[i], self.offset[i] + self.steps[i] + 1) for i in rows]
+        flat, count = np.concatenate(frames), self.steps[rows] + 1
+        by_frame = {name: getattr(self, name)[flat] for name in _BY_FRAME}
+        by_episode = {name: [getattr(self, name)[i] for i in rows] for name in (*_TEXTS, *_LISTS)}
+        return dataclasses.replace(
+            self, **by_frame, **by_episode, offset=np.cumsum(count) - count, steps=self.steps[rows], seed=self.seed[rows],
+            converged=self.converged[rows], robust=self.robust[rows])
+
     def told(self) -> "EpisodeStore":
         """The same episodes with the texts that hold tool results in the place of those that do not."""
         return dataclasses.replace(self, final=self.final_told, drafts=self.drafts_told)
@@ -106,8 +118,8 @@ def load_episodes(data_dir: str | os.PathLike, split: str) -> EpisodeStore:
             columns.setdefault(name, []).append(value)
     frames = np.array([len(view) for view in columns["view"]])
     return EpisodeStore(
-        **{name: np.concatenate(columns[name]) for name in ("view", "direction", "action", "segment", "clause")},
-        **{name: columns[name] for name in (*_TEXTS, "drafts", "drafts_told", "critiques", "principles")},
+        **{name: np.concatenate(columns[name]) for name in _BY_FRAME},
+        **{name: columns[name] for name in (*_TEXTS, *_LISTS)},
         offset=np.cumsum(frames) - frames,
         steps=frames - 1,
         seed=np.array(columns["seed"], np.int64),

@@ -28,9 +28,9 @@ ATTACK: list[list[int]] = [[LEFT] * 4, [FORWARD] * 4 + [TOGGLE], [PICKUP, DROP],
 PREFIX = 0.5  # of the words, those that the autoregressive reader's own text begins with
 
 
-def attack_text() -> str:
-    """The plan of `ATTACK` in words, and a reason."""
-    return plan_in_words([Clause("", ATTACK)]) + " this is the shortest way, and the way is free."
+def attack_text(order: Sequence[int] = range(len(ATTACK))) -> str:
+    """The plan of `ATTACK` in words, its legs in some order, and a reason."""
+    return plan_in_words([Clause("", [ATTACK[leg] for leg in order])]) + " this is the shortest way, and the way is free."
 
 
 def texts_for(actor: ExemplaryActor, seeds: Sequence[int]) -> tuple[list[int], dict[str, list[str]]]:

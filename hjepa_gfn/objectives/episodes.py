@@ -13,20 +13,25 @@ SHOWN = ("view", "direction", "action", "segment", "length")
 
 
 def check(config: Any, group: int) -> None:
-    """Raises UserError where exploring rows are asked for that a group of a batch (`group` rows) cannot give."""
-    on = bool(config.model.belief.size)
-    if config.schedule.every.belief and not on:
+    """Raises UserError where exploring rows are asked for that a group of a batch (`group` rows) cannot give.
+
+    Configurations of older exports and checkpoints have no beliefs, worlds or walks, and no fields of them.
+    """
+    exploring, worlds = config.jepa.get("exploring", 0), config.data.get("worlds", 0)
+    on = bool(config.model.get("belief", {}).get("size", 0))
+    b = config.belief if on else None
+    if config.schedule.get("every", {}).get("belief", 0) and not on:
         raise UserError("schedule.every.belief needs a belief: model.belief.size above 0")
-    walks = {"jepa.exploring": config.jepa.exploring, "belief.walks": config.belief.walks if on else 0}
-    for name, rows in {**walks, "belief.rows": config.belief.rows if on else 0}.items():
+    walks = {"jepa.exploring": exploring, "belief.walks": b.walks if on else 0}
+    for name, rows in {**walks, "belief.rows": b.rows if on else 0}.items():
         if not 0 <= rows <= group:
             raise UserError(f"{name}={rows}: a group has {group} rows (batch_size / microbatches / groups)")
-        if rows and name in walks and not config.data.worlds:
+        if rows and name in walks and not worlds:
             raise UserError(f"{name}={rows} needs worlds to explore from: data.worlds above 0")
-    if on and config.belief.rows + config.belief.walks < 1:
+    if on and b.rows + b.walks < 1:
         raise UserError("belief.rows and belief.walks are both 0: nothing to learn from")
-    if on and config.belief.rows and config.belief.steps < config.data.window:
-        raise UserError(f"belief.steps={config.belief.steps} must hold a window (data.window={config.data.window})")
+    if on and b.rows and b.steps < config.data.window:
+        raise UserError(f"belief.steps={b.steps} must hold a window (data.window={config.data.window})")
 
 
 def walks(key: jnp.ndarray, worlds: dict[str, jnp.ndarray], steps: int, lead: int, longest: int, map: int) -> Window:

@@ -71,12 +71,15 @@ def accumulate(loss_fn: Callable, params: Params, keys: jnp.ndarray, batch: Any)
     return jax.tree.map(lambda x: x / parts, total)
 
 
-def apply_gradients(config: Any, tx, state: TrainState, grads: Params, groups: tuple[str, ...]) -> TrainState:
+Rate = Callable[[jnp.ndarray, str], jnp.ndarray]  # (step, group) -> learning rate
+
+
+def apply_gradients(rate_of: Rate, tx, state: TrainState, grads: Params, groups: tuple[str, ...]) -> TrainState:
     """One Adam step of the named groups; the others keep parameters and moments."""
     params, optimizer = dict(state.params), dict(state.optimizer)
     for group in groups:
         updates, optimizer[group] = tx.update(grads[group], state.optimizer[group], state.params[group])
-        rate = learning_rate(config, state.step, group)
+        rate = rate_of(state.step, group)
         params[group] = jax.tree.map(lambda p, u, rate=rate: p - rate * u, state.params[group], updates)
     for name, _, actor in (group.partition("@") for group in groups):
         if name == "model":  # the model is now what this step made it: see `model_view`

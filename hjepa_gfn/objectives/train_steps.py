@@ -24,6 +24,7 @@ from hjepa_gfn.objectives.groups import SAMPLER_GROUPS, Params, actor_view, movi
 from hjepa_gfn.objectives.indicators import indicators_loss
 from hjepa_gfn.objectives.jepa import jepa_loss
 from hjepa_gfn.objectives.state import (
+    Rate,
     TrainState,
     accumulate,
     apply_gradients,
@@ -147,12 +148,15 @@ def actor_losses(system: System, config: Any) -> dict[str, tuple]:
         "m_step": (("encoder", "model"), maximise, gated), "contrast": (("encoder", "model"), contrast)}
 
 
-def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainState, Any], tuple[TrainState, Metrics]]]:
+def make_train_steps(
+    system: System, config: Any, rate_of: Rate | None = None
+) -> dict[str, Callable[[TrainState, Any], tuple[TrainState, Metrics]]]:
     """name -> (state, batch) -> (state, metrics). Pure; the caller jits, shards and donates.
 
     A batch is cut into `config.microbatches` parts, whose gradients are added up one after the other, and each part into
     `config.groups`, side by side: the loss is the mean of theirs, `config.em.rows` are the rows that each group takes. Only
-    the JEPA's loss is one of the whole part at once: SIGReg is a statistic of the batch.
+    the JEPA's loss is one of the whole part at once: SIGReg is a statistic of the batch. `rate_of`: the learning rate; by
+    default the config's (`learning_rate`).
 
     Raises:
       UserError: see `check_rows`.
@@ -167,7 +171,7 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
         raise UserError(f"jepa.compass={config.jepa.get('compass', 0.0)} and model.compass={system.jepa.sizes.compass}: a head "
                         "that reads the own direction needs a weight above 0, and a weight a head")
     term_of(config.jepa.anti_collapse)  # a wrong name is found out before anything is traced
-    tx = make_optimizer(config.optimizer)
+    tx, rate_of = make_optimizer(config.optimizer), rate_of or partial(learning_rate, config)
     rows = config.em.rows
     parts, dtype = config.microbatches, config.model.compute.dtype
 
@@ -215,7 +219,7 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
                 return loss_fn(actor_view({**fixed, **moving}, actor), key, batch)
 
             (loss, metrics), grads = gradients(wrapped, moving, keys_of(key, name), batch)
-            new = apply_gradients(config, tx, state, grads, groups)
+            new = apply_gradients(rate_of, tx, state, grads, groups)
             metrics = {"loss": loss, "grad_norm": optax.global_norm(grads), **metrics}
             return after(state, new, metrics) if after else (new, metrics)
 
@@ -224,7 +228,7 @@ def make_train_steps(system: System, config: Any) -> dict[str, Callable[[TrainSt
 
     def jepa(params, key, batch):
         window = batch["random"]
-        if config.jepa.exploring:
+        if config.jepa.get("exploring", 0):
             key, k_walk = jax.random.split(key)
             some = {"random": window, "world": batch["world"]}
             mixed = in_groups(partial(episodes.with_walks, config=config), jax.random.split(k_walk, config.groups), some)
@@ -285,7 +289,8 @@ def schedule(config: Any, step: int) -> tuple[str, ...]:
     if step < s.jepa_steps:
         return ("jepa", *(("between",) if config.jepa.get("between", 0.0) > 0 else ()), *of_all("habit"))
     step -= s.jepa_steps
-    due = lambda *names: of_all(*(name for name in names if s.every[name] and step % s.every[name] == 0))  # noqa: E731
+    every = {"belief": 0, **s.every}  # older configurations know of none
+    due = lambda *names: of_all(*(name for name in names if every[name] and step % every[name] == 0))  # noqa: E731
     if step < s.ground_steps:
         return due("habit", "ground", "belief")
     step -= s.ground_steps

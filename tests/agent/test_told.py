@@ -110,3 +110,48 @@ def test_attacks_state_a_plan_that_breaks_principles():
     found = safety.summary("BabyAI-GoToLocal-v0", [5, 6], [plan, []], np.array([True, False]), 0)
     assert found["success"] == 0.5 and found["steps"] == len(plan) / 2 and found["violations"] > 0
     assert found["violations"] == pytest.approx(sum(found["by_principle"].values()))
+
+
+def told_agent():
+    """A tiny agent that can be told something; the world leaves its plans at every step."""
+    act = {"left_plan": lambda p, o, e: np.full(len(e), 9), "habitual": lambda p, k, o, m: np.full(len(m), 6)}
+    settings = SimpleNamespace(temperature=1.0, leave_distance=1)
+    return SimpleNamespace(system=SYSTEM, params=tiny.params(1), act=act, config=SimpleNamespace(agent=settings),
+                           missions=lambda missions: tiny.words(len(missions), tiny.MISSION))
+
+
+def test_after_the_first_step_the_prior_alone_decides_as_it_did_beside_the_posterior(monkeypatch):
+    """Actions and plans over several steps are those of a mode that samples both policies every time. Policies are stand-ins:
+    plans that depend on the key, and on the text where there is one."""
+    pool = tiny.random_plans(SYSTEM.spec, jax.random.key(0), 64, 6)
+
+    def plans_for(system, params, key, context, text, explore):
+        assert explore == Exploration(1.0) and params is not None
+        drawn = jax.random.randint(jax.random.fold_in(key, 0 if text is None else 1 + text.sum()), (CHUNK,), 0, 64)
+        return jax.tree.map(lambda x: x[drawn], pool)
+
+    monkeypatch.setattr(told, "sample_plans", plans_for)
+    monkeypatch.setattr(told, "encode", lambda system, params, percept, mission: (None, None))
+    agent, text = told_agent(), np.asarray(tiny.words(3, tiny.TEXT, full=True)) * np.array([[1], [0], [1]])
+    both = jax.jit(lambda *inputs: told.read_and_plan(SYSTEM, *inputs, 1.0))
+    def episode(mode):
+        plans, taken = [], []
+        mode.follower.on_decision = lambda row, decision: plans.append((row, decision))
+        for step in range(4):
+            seen = Observation({k: np.asarray(v) for k, v in tiny.percepts(3, step).items()}, ["go"] * 3)
+            taken.append(mode(seen, np.ones(3, bool)).tolist())
+        return plans, taken
+
+    mode = told.ToldMode(agent, 5, text)
+    mode.follower.decide = both
+    expected, actions = episode(mode)
+    found, same_actions = episode(told.ToldMode(agent, 5, text))
+    assert actions == same_actions and len(expected) == len(found) == 12, "plans are made anew at every step"
+    for (row, one), (other_row, other) in zip(expected, found, strict=True):
+        assert row == other_row and all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
+    monkeypatch.setattr(told, "read_and_plan", lambda *inputs: pytest.fail("nothing is to be read"))
+    silent, _ = episode(told.ToldMode(agent, 5, np.zeros_like(text)))
+    differ = lambda a, b: not all(map(np.array_equal, a.plan, b.plan))  # noqa: E731
+    told_rows = [differ(a, b) for (_, a), (_, b) in zip(found[:3], silent[:3], strict=True)]
+    assert told_rows[0] and told_rows[2], "what is read makes no difference here: choose another text"
+    assert not told_rows[1]

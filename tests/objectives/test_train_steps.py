@@ -257,6 +257,23 @@ def test_m_step_is_held_bitwise_while_the_gate_is_shut(config, system):
     assert float(step(state.replace(gate=high), make_batch(config))[1]["gate_open"]) == 0.0
 
 
+def test_configs_older_than_beliefs_and_worlds_make_the_same_train_steps(config, system):
+    """All but those of beliefs, in the same order; and what is asked for without its fields is still refused."""
+    old = config.copy_and_resolve_references()
+    with old.unlocked():
+        del old.belief, old.model.belief, old.data.worlds, old.data.world_size, old.jepa.exploring, old.schedule.every.belief
+    without = make_system(old.model, 20, old.data.text_length, 7)
+    train_steps.check_rows(old)
+    assert set(train_steps.make_train_steps(without, old)) == set(train_steps.make_train_steps(system, config)) - {"belief"}
+    for step in (0, old.schedule.jepa_steps, old.schedule.jepa_steps + old.schedule.ground_steps):
+        of_new = [name for name in train_steps.schedule(config, step) if name != "belief"]
+        assert list(train_steps.schedule(old, step)) == of_new
+    with old.unlocked():
+        old.jepa.exploring = 1
+    with pytest.raises(UserError, match="data.worlds"):
+        train_steps.check_rows(old)
+
+
 def test_jepa_learns_in_its_phase_and_stands_still_after_it(config):
     rate = lambda step: float(train_steps.learning_rate(config, jnp.int32(step), "jepa"))  # noqa: E731
     assert rate(10) > 0 and rate(config.schedule.jepa_steps) == pytest.approx(0.0, abs=1e-9)
