@@ -37,7 +37,7 @@ from hjepa_gfn.training.pixel_jepa import train
 PUBLISHED_SUCCESS = {"full": 97, "no variance": 47, "no covariance": 46, "no similarity": 61, "no inverse": 1}
 SHOWN = (
     "success", "reached", "crossed", "distance", "probe_position", "probe_layout", "std", "pred_over_copy",
-    "pred_over_copy_far")
+    "pred_over_copy_far", "creep", "through")
 
 
 def run(setting: Setting, variant: str, seed: int, progress: bool) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
         cells = []
         for key in SHOWN:
             values = [one[key] for one in runs if key in one]
-            digits = 1 if key in ("success", "reached", "crossed") else 2
+            digits = 1 if key in ("success", "reached", "crossed", "through") else 2
             scale = 100.0 if digits == 1 else 1.0
             cells.append(f"{scale * np.mean(values):.{digits}f} ± {scale * np.std(values):.{digits}f}" if values else "")
         lines.append(f"| {name} | {len(runs)} | {PUBLISHED_SUCCESS.get(name, '')} | " + " | ".join(cells) + " |")
@@ -123,7 +123,7 @@ def main() -> None:
 
 CHANGES = (
     "steps", "batch", "window", "rate", "chunk", "dtype", "episodes", "split", "samples", "iterations", "knots", "hold",
-    "replan", "warm", "longest")
+    "replan", "warm", "longest", "roam", "horizon", "from_first")
 
 
 def define_flags() -> None:
@@ -138,6 +138,9 @@ def define_flags() -> None:
     flags.DEFINE_integer("steps", None, "training steps of each run", lower_bound=1)
     flags.DEFINE_integer("batch", None, "walks in a training step", lower_bound=1)
     flags.DEFINE_integer("window", None, "steps of a walk in training", lower_bound=1)
+    flags.DEFINE_integer("horizon", None, "steps of open-loop prediction", lower_bound=1)
+    flags.DEFINE_bool("from_first", None, "whether only a walk's first state is predicted from")
+    flags.DEFINE_integer("roam", None, "steps of a whole walk, of which training sees a window; 0: the window", lower_bound=0)
     flags.DEFINE_float("rate", None, "learning rate", lower_bound=0.0)
     flags.DEFINE_integer("chunk", None, "training steps in one compiled call", lower_bound=1)
     flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "of the Impala encoder and the GRU's matmuls")

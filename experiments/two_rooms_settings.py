@@ -92,11 +92,12 @@ def changed(setting: Setting, given: dict[str, Any], wall: list[str] | None = No
     Raises UserError where fields do not go together, and for a wall that leaves no room.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    training = setting.training
-    if wall:
-        rooms = dataclasses.replace(training.rooms, wall=wall_range(training.rooms, wall))
-        training = dataclasses.replace(training, rooms=rooms)
     of = lambda part: {f.name: given[f.name] for f in dataclasses.fields(part) if f.name in given}
-    training = dataclasses.replace(training, sizes=dataclasses.replace(training.sizes, **of(training.sizes)), **of(training))
+    training = setting.training
+    rooms = dataclasses.replace(training.rooms, **of(training.rooms))
+    if wall:
+        rooms = dataclasses.replace(rooms, wall=wall_range(rooms, wall))
+    sizes = dataclasses.replace(training.sizes, **of(training.sizes))
+    training = dataclasses.replace(training, rooms=rooms, sizes=sizes, **of(training))
     plan = dataclasses.replace(setting.plan, **of(setting.plan))
     return dataclasses.replace(setting, training=training, plan=plan, **of(setting))

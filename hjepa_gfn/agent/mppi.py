@@ -49,6 +49,8 @@ def cut(action: jnp.ndarray, longest: float) -> jnp.ndarray:
 def wander(key: jnp.ndarray, shape: tuple[int, int, int], colour: float) -> jnp.ndarray:
     """Standard normal noise [N, K, A], correlated by colour^d between knots d apart: plans that lead somewhere."""
     fresh = jax.random.normal(key, shape)
+    if colour == 0.0:
+        return fresh  # without a loop over knots, which a GPU would wait for
 
     def follow(last: jnp.ndarray, new: jnp.ndarray) -> tuple[jnp.ndarray, jnp.ndarray]:
         now = colour * last + jnp.sqrt(1.0 - colour**2) * new

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.mppi import Mppi, cut, mppi, path_cost
-from hjepa_gfn.evaluation.probes import probe_r2
+from hjepa_gfn.evaluation.probes import probe_r2, ridge_fit
+from hjepa_gfn.evaluation.two_rooms_push import pushing
 from hjepa_gfn.models.pixel_jepa import PixelJepa
 from hjepa_gfn.worlds.two_rooms import Rooms, layouts, render, start_and_goal, step
 from hjepa_gfn.worlds.two_rooms_walks import draw_walks, strides, walk
@@ -134,14 +135,16 @@ def representation(
     """What linear probes read off z in layouts of `split` (fitted on training layouts), spread, and prediction over copy error.
 
     probe_position, probe_layout: R^2 of (x, y) and of (wall, door). pred_over_copy, pred_over_copy_far: open loop over
-    `horizon` steps and over 4 times as many, over the error of predicting no change.
+    `horizon` steps and over 4 times as many, over the error of predicting no change. creep, through: see
+    `two_rooms_push.crept`.
     """
     collect, data = _collector(model, rooms, horizon, walks), {}
     for index, name in enumerate(("train", split)):
         some = collect(params, jax.random.fold_in(key, index), jnp.asarray(layouts(rooms, name)))
         *parts, ratio = jax.tree.map(np.asarray, some)
         data[name] = tuple(x.reshape(-1, x.shape[-1]).astype(np.float64) for x in parts)
+    reading = ridge_fit(*data["train"][:2])
     probe = lambda column: probe_r2(*((data[name][0], data[name][column]) for name in ("train", split)))
-    return {
+    return pushing(model, params, rooms, jax.random.fold_in(key, 2), reading, split, 2 * horizon) | {
         "probe_position": probe(1), "probe_layout": probe(2), "std": float(data[split][0].std(0).mean()),
         "pred_over_copy": float(ratio[1]), "pred_over_copy_far": float(ratio[2])}

@@ -5,6 +5,8 @@ with one layer norm LN shared by both, as in EB-JEPA. `PUBLISHED_SIZES` are its 
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +109,12 @@ class PixelJepa(nn.Module):
         return self.invert(z, self.predict(z, action))
 
 
-def init_pixel_jepa(model: PixelJepa, key: jnp.ndarray, shape: tuple[int, int, int]) -> dict:
-    """Its parameters, for percepts of `shape` (H, W, C); boxed with logical axes (`distributed.unbox`)."""
+@functools.cache
+def _initialiser(model: PixelJepa, shape: tuple[int, int, int]) -> Callable[[jnp.ndarray], dict]:
     pixels, action = jnp.zeros((1, *shape)), jnp.zeros((1, model.sizes.action))
-    return jax.jit(lambda key: model.init(key, pixels, action, method="everything"))(key)["params"]
+    return jax.jit(lambda key: model.init(key, pixels, action, method="everything")["params"])
+
+
+def init_pixel_jepa(model: PixelJepa, key: jnp.ndarray, shape: tuple[int, int, int]) -> dict:
+    """Its parameters, for percepts of `shape` (H, W, C); boxed with logical axes (`distributed.unbox`). Compiled once."""
+    return _initialiser(model, shape)(key)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hjepa_gfn.agent.mppi import Mppi, cut, mppi, path_cost, wander
+from hjepa_gfn.errors import UserError
 
 SETTINGS = Mppi(knots=4, hold=2, samples=256, elites=32, iterations=20, std=1.0, least_std=0.02, longest=1.5)
 
@@ -13,14 +14,15 @@ SETTINGS = Mppi(knots=4, hold=2, samples=256, elites=32, iterations=20, std=1.0,
 def test_path_cost_against_loops():
     rng = np.random.default_rng(0)
     plans, start, goal = rng.normal(size=(5, 3, 2)), rng.normal(size=2), rng.normal(size=2)
-    found = jax.jit(path_cost(lambda s, a: 0.9 * s + a, jnp.asarray(start), jnp.asarray(goal), 2))(jnp.asarray(plans))
-    for plan, cost in zip(plans, np.asarray(found)):
-        state, total = start, 0.0
+    cost = lambda squared: path_cost(lambda s, a: 0.9 * s + a, jnp.asarray(start), jnp.asarray(goal), 2, squared)
+    found = jax.jit(lambda plans: (cost(False)(plans), cost(True)(plans)))(jnp.asarray(plans))
+    for plan, distance, squared in zip(plans, *map(np.asarray, found)):
+        state, total = start, np.zeros(2)
         for action in plan:
             for _ in range(2):
                 state = 0.9 * state + action
-                total += np.linalg.norm(state - goal)
-        assert cost == pytest.approx(total, rel=1e-5)
+                total += np.linalg.norm(state - goal), ((state - goal) ** 2).mean()
+        assert (distance, squared) == pytest.approx(total, rel=1e-5)
 
 
 def test_it_walks_straight_to_the_goal_and_stays():
@@ -40,6 +42,11 @@ def test_it_walks_straight_to_the_goal_and_stays():
     home = path_cost(lambda s, a: s + a, start, start, SETTINGS.hold)
     still = jax.jit(lambda mean: mppi(jax.random.key(2), mean, home, SETTINGS))(jnp.ones((4, 2)))
     assert float(home(still[None])[0]) == 0.0
+
+
+def test_more_actions_than_a_plan_has_cannot_be_taken():
+    with pytest.raises(UserError, match="plan.replan=5: must lie within 1 and plan.knots=4"):
+        Mppi(knots=4, replan=5)
 
 
 def test_actions_are_cut_in_their_direction():

@@ -63,6 +63,24 @@ def test_the_loss_against_float64(case):
     assert terms["sigreg"] == 0.0
 
 
+def test_prediction_from_the_first_state_alone(case):
+    """EB-JEPA's: a walk's first z is predicted from, over fewer steps than the walk has; all else sees the whole walk."""
+    params, pixels, action = case
+    weights = PixelWeights(3.0, 5.0, 7.0, 11.0)
+    loss, terms = jax.jit(
+        lambda p: pixel_jepa_loss(p, None, jax.random.key(3), pixels, action, MODEL, weights, 2, True))(params)
+    z = np.asarray(apply(params, pixels, method="encode"), np.float64)
+    state, errors = jnp.asarray(z[:, 0], jnp.float32), []
+    for t in range(2):
+        state = apply(params, state, action[:, t], method="predict")
+        errors.append(((np.asarray(state, np.float64) - z[:, t + 1]) ** 2).mean())
+    assert float(terms["prediction"]) == pytest.approx(np.mean(errors), rel=1e-4)
+    assert float(terms["one_step"]) == pytest.approx(errors[0], rel=1e-4)
+    expected, total = reference(params, pixels, action, weights)
+    assert float(terms["similarity"]) == pytest.approx(expected["similarity"], rel=1e-4)
+    assert float(loss) == pytest.approx(total - expected["prediction"] + np.mean(errors), rel=1e-4)
+
+
 def test_sigreg_enters_with_its_weight(case):
     params, pixels, action = case
     weights = PixelWeights(0.0, 0.0, 0.0, 0.0, 0.5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hjepa_gfn.worlds.two_rooms import PUBLISHED, SPLITS, Rooms, layouts, render, slide, start_and_goal, step
-from hjepa_gfn.worlds.two_rooms_walks import draw_walks, von_mises
+from hjepa_gfn.worlds.two_rooms_walks import Walks, draw_walks, von_mises, window
 
 ROOMS = Rooms(size=28, low=1.0, high=26.0, wall=(8, 19), door=(4, 23))
 
@@ -98,6 +98,17 @@ def test_walks_obey_the_rules_and_some_go_through_the_door():
     assert 0.15 < crossed.mean() < 0.5
     known = {tuple(row) for row in layouts(ROOMS, "train")}
     assert all(tuple(row) in known for row in layout)
+
+
+def test_windows_of_longer_walks_are_pieces_of_them_from_all_their_times():
+    position = jnp.arange(11.0)[None, :, None] + 100 * jnp.arange(300.0)[:, None, None] + jnp.zeros(2)
+    whole = Walks(jnp.zeros((300, 2)), position, position[:, :-1] + 0.5)
+    cut = window(jax.random.key(0), whole, 4)
+    assert cut.position.shape == (300, 5, 2) and cut.action.shape == (300, 4, 2)
+    first = np.asarray(cut.position[:, 0, 0]) - 100 * np.arange(300)
+    assert set(first) == set(range(7)), "the whole walk's beginning and its end, too"
+    np.testing.assert_array_equal(np.asarray(cut.position[..., 1]), np.asarray(cut.position[:, :1, 1]) + np.arange(5))
+    np.testing.assert_array_equal(cut.action, cut.position[:, :-1] + 0.5)
 
 
 def test_turns_have_the_moments_of_a_von_mises_distribution():
