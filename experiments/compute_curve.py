@@ -20,7 +20,8 @@ from experiments import cli
 from experiments.evaluate import read_agent
 from hjepa_gfn.agent.agent import Agent, world_for
 from hjepa_gfn.agent.following import CHUNK
-from hjepa_gfn.agent.optimisation import Optimise, decide, optimise, options_of
+from hjepa_gfn.agent.modes import optimiser
+from hjepa_gfn.agent.optimisation import Optimise, optimise, options_of
 from hjepa_gfn.agent.optimisation_mode import OptimisationMode
 from hjepa_gfn.agent.runner import run_episodes
 from hjepa_gfn.errors import UserError
@@ -32,12 +33,7 @@ from hjepa_gfn.worlds import split_seeds
 
 def with_options(agent: Agent, options: Optimise) -> Agent:
     """The agent with other options of optimisation mode; its other modes stay compiled."""
-    system, temperature = agent.system, agent.config.agent.temperature
-
-    def run(p: Any, k: Any, o: Any, m: Any, moves: Any, best: Any) -> Any:
-        found = optimise(system, p, k, o, m, options, temperature, moves)
-        return decide(system, p, found, moves, best), found
-
+    run = optimiser(agent.system, options, agent.config.agent.temperature)
     config = agent.config.copy_and_resolve_references()
     with config.unlocked():
         config.agent.optimise = dataclasses.asdict(options)

@@ -87,7 +87,8 @@ def get_config() -> ConfigDict:
         controller=("surprise > 2: habitual -> planning", "charge < 0: planning -> habitual"),
     ))
     c.agent.optimise = ConfigDict(dict(  # fields of agent.optimisation.Optimise, explained there
-        chains=1, moves=2, tau=1.0, patience=4, choose="sample", energy="plan", proposals="prior", schedule="halving", mix=0.1))
+        chains=1, moves=2, tau=1.0, patience=4, choose="sample", energy="plan", proposals="prior", schedule="halving", mix=0.1,
+        characteristics=1.0, elaborate=1))  # of several actors, with model.characteristics
     c.evaluation = ConfigDict(dict(
         episodes=256, texts=300,
         pictures=3,           # episodes in the inspector in each of its modes, and texts

@@ -12,9 +12,9 @@ from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.models.characteristics import NAMES
 from hjepa_gfn.objectives.cases import stack
-from hjepa_gfn.objectives.characteristics import foresee, make, measure
+from hjepa_gfn.objectives.characteristics import foresee, measure
 from hjepa_gfn.objectives.groups import actor_view
-from hjepa_gfn.objectives.seeds import first_leaf
+from hjepa_gfn.objectives.seeds import first_leaf, make
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import encode_start
 

@@ -11,15 +11,12 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from hjepa_gfn.models.agent_network import Context
 from hjepa_gfn.models.characteristics import NAMES
-from hjepa_gfn.models.context import Target
 from hjepa_gfn.objectives.cases import stack
 from hjepa_gfn.objectives.energy import Ground, make_ground, plan_energy
 from hjepa_gfn.objectives.grounding import link_errors
-from hjepa_gfn.objectives.groups import actor_view, sampler_view
-from hjepa_gfn.objectives.policies import Exploration, roots, sample_plans
-from hjepa_gfn.objectives.seeds import begin_from, first_leaf
+from hjepa_gfn.objectives.groups import actor_view
+from hjepa_gfn.objectives.seeds import Made, first_leaf, make
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import encode_start
 from hjepa_gfn.plans import Plan
@@ -28,38 +25,12 @@ Metrics = dict[str, jnp.ndarray]
 stop = jax.lax.stop_gradient
 
 
-class Made(NamedTuple):
-    """A plan [B] that an actor made, and what it was made of."""
-
-    plan: Plan
-    root: Plan              # [B] what it began from
-    target: Target | None   # [B]
-    context: Context        # [B]
-
-
 class Measured(NamedTuple):
     """What became known of sub-plans [B]."""
 
     values: jnp.ndarray    # [B, 4] by `NAMES`
     known: jnp.ndarray     # bool [B, 4]
     features: jnp.ndarray  # [B, D] of the sub-plan, its tokens' mean
-
-
-def make(
-    actor: System, params: Params, key: jnp.ndarray, percept: dict[str, jnp.ndarray], start: tuple[jnp.ndarray, ...],
-    mission: jnp.ndarray, above: Made | None, temperature: float,
-) -> Made:
-    """z ~ P_F(z|c) of an actor in B situations: from the root, or from the seed that the first leaf of the plan above gives.
-
-    Args:
-      params: of all actors. start: `windows.encode_start`. above: of the actor above; its plan and target are read.
-    """
-    view = actor_view(params, actor.name)
-    root, target = (roots(actor, mission.shape[0]), None) if above is None else begin_from(
-        actor, view, above.plan, first_leaf(above.plan), above.target)
-    context = actor.net(view, percept, start[0], mission, target, method="context")
-    plan = sample_plans(actor, sampler_view(view), key, context, None, Exploration(temperature), start=root)
-    return Made(plan, root, target, context)
 
 
 def measure(actor: System, params: Params, start: tuple[jnp.ndarray, ...], made: Made) -> Measured:

@@ -21,7 +21,7 @@ from hjepa_gfn.objectives import characteristics as chars  # noqa: E402
 from hjepa_gfn.objectives.energy import energy_of, make_ground  # noqa: E402
 from hjepa_gfn.objectives.grounding import level_link  # noqa: E402
 from hjepa_gfn.objectives.groups import GROUPS, actor_view, merge_groups  # noqa: E402
-from hjepa_gfn.objectives.seeds import begin_from, first_leaf  # noqa: E402
+from hjepa_gfn.objectives.seeds import Made, begin_from, first_leaf  # noqa: E402
 from hjepa_gfn.objectives.system import init_characteristics, init_params, make_system  # noqa: E402
 from hjepa_gfn.objectives.windows import encode_start  # noqa: E402
 from hjepa_gfn.plans import parse_plan, tree_edits  # noqa: E402
@@ -79,7 +79,7 @@ def measured():
         start = encode_start(lower, p, tiny.percepts(ROWS))
         view = actor_view(p, "lower")
         context = lower.net(view, tiny.percepts(ROWS), start[0], tiny.words(ROWS, tiny.MISSION), target, method="context")
-        made = chars.Made(plans, root, target, context)
+        made = Made(plans, root, target, context)
         ground = make_ground(lower, view, *start, target=target)
         one, seeds = (jax.tree.map(lambda x: x[:, None], z) for z in (plans, root))
         features = lower.net(view, one, context, None, method="features")
