@@ -2,7 +2,8 @@
 
 Of a hierarchy (`model.actors`): correlation and R^2 of predicted against actual risk of sub-plans in held-out situations, and
 of their other characteristics. With `--train_steps` the networks of each of `--kinds` are first trained by themselves, on top
-of the checkpoint, whose other parameters stay as they are; without, those of the checkpoint are measured. Writes
+of the checkpoint, whose other parameters stay as they are (`--exports=DIR` keeps each as an export, DIR/risk and DIR/learned,
+that `experiments.evaluate` and `experiments.compute_curve` take); without, those of the checkpoint are measured. Writes
 characteristics.json.
 """
 from __future__ import annotations
@@ -20,9 +21,11 @@ from hjepa_gfn.agent.agent import Agent
 from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.characteristics import evaluate_characteristics, lines
+from hjepa_gfn.export import save_export
 from hjepa_gfn.export.directory import MANIFEST
 from hjepa_gfn.files import write_json
 from hjepa_gfn.models.characteristics import KINDS
+from hjepa_gfn.training.agent_task import codebooks
 from hjepa_gfn.training.indicators import train_characteristics
 
 
@@ -59,6 +62,9 @@ def main() -> None:
                 print(f"  {kind}, step {step}: " + ", ".join(
                     f"{name} {value:.3f}" for name, value in curve[step].items()), flush=True)
             report.setdefault("curve", {})[kind] = curve[-1]
+            if f.exports:
+                save_export(Path(f.exports) / kind, params, measured.config.to_dict(), agent.tokenizer.to_json(),
+                            codebooks(measured.system))
         report[kind or "none"] = found = evaluate_characteristics(measured, held_out, f.seed)
         print("\n".join(f"  {line}" for line in lines(found)), flush=True)
     report["seconds"] = round(time.time() - began, 1)
@@ -73,6 +79,7 @@ def define_flags() -> None:
     flags.DEFINE_string("data_dir", "", "its corpus; default: corpus/ beside it")
     flags.DEFINE_string("out", "", "the report's file; default: characteristics.json in the checkpoint's directory")
     flags.DEFINE_integer("train_steps", 0, "train the networks of each kind for so many steps first", lower_bound=0)
+    flags.DEFINE_string("exports", "", "with --train_steps: a directory for an export of the agent with each kind")
     flags.DEFINE_integer("rows", 64, "of a batch, what such a step looks at", lower_bound=1)
     flags.DEFINE_list("kinds", list(KINDS), "with --train_steps: what is trained and measured, one after the other")
     flags.DEFINE_integer("seed", 0, "of the sampling", lower_bound=0)

@@ -136,8 +136,8 @@ def main() -> None:
     f = flags.FLAGS
     moves = parse_moves(f.moves)
     with read_agent(f.checkpoint) as agent:
-        changed = {name: getattr(f, name) for name in ("chains", "tau", "energy", "proposals", "schedule")
-                   if getattr(f, name) is not None}
+        fields = ("chains", "tau", "energy", "proposals", "schedule", "characteristics", "elaborate")
+        changed = {name: getattr(f, name) for name in fields if getattr(f, name) is not None}
         options = dataclasses.replace(options_of(agent.config.agent), **changed)
         out = Path(f.out) if f.out else Path(f.checkpoint) / "compute_curve"
         compute_curve(agent, out, moves, f.split, f.episodes, f.seed, options, f.choose)
@@ -158,6 +158,8 @@ def define_flags() -> None:
     flags.DEFINE_string("energy", None, "plan or plan_and_text")
     flags.DEFINE_string("proposals", None, "prior or posterior")
     flags.DEFINE_string("schedule", None, "halving, uniform or geometric")
+    flags.DEFINE_float("characteristics", None, "of several actors: the weight of the risk that is foreseen")
+    flags.DEFINE_integer("elaborate", None, "of several actors: moves between two sub-plans that are made; 0: none")
 
 
 if __name__ == "__main__":
