@@ -20,7 +20,8 @@ from experiments import cli
 from experiments.evaluate import read_agent
 from hjepa_gfn.agent.agent import Agent, world_for
 from hjepa_gfn.agent.following import CHUNK
-from hjepa_gfn.agent.optimisation import Optimise, decide, optimise, options_of
+from hjepa_gfn.agent.modes import optimiser
+from hjepa_gfn.agent.optimisation import Optimise, optimise, options_of
 from hjepa_gfn.agent.optimisation_mode import OptimisationMode
 from hjepa_gfn.agent.runner import run_episodes
 from hjepa_gfn.errors import UserError
@@ -32,12 +33,7 @@ from hjepa_gfn.worlds import split_seeds
 
 def with_options(agent: Agent, options: Optimise) -> Agent:
     """The agent with other options of optimisation mode; its other modes stay compiled."""
-    system, temperature = agent.system, agent.config.agent.temperature
-
-    def run(p: Any, k: Any, o: Any, m: Any, moves: Any, best: Any) -> Any:
-        found = optimise(system, p, k, o, m, options, temperature, moves)
-        return decide(system, p, found, moves, best), found
-
+    run = optimiser(agent.system, options, agent.config.agent.temperature)
     config = agent.config.copy_and_resolve_references()
     with config.unlocked():
         config.agent.optimise = dataclasses.asdict(options)
@@ -140,8 +136,8 @@ def main() -> None:
     f = flags.FLAGS
     moves = parse_moves(f.moves)
     with read_agent(f.checkpoint) as agent:
-        changed = {name: getattr(f, name) for name in ("chains", "tau", "energy", "proposals", "schedule")
-                   if getattr(f, name) is not None}
+        fields = ("chains", "tau", "energy", "proposals", "schedule", "characteristics", "elaborate")
+        changed = {name: getattr(f, name) for name in fields if getattr(f, name) is not None}
         options = dataclasses.replace(options_of(agent.config.agent), **changed)
         out = Path(f.out) if f.out else Path(f.checkpoint) / "compute_curve"
         compute_curve(agent, out, moves, f.split, f.episodes, f.seed, options, f.choose)
@@ -162,6 +158,8 @@ def define_flags() -> None:
     flags.DEFINE_string("energy", None, "plan or plan_and_text")
     flags.DEFINE_string("proposals", None, "prior or posterior")
     flags.DEFINE_string("schedule", None, "halving, uniform or geometric")
+    flags.DEFINE_float("characteristics", None, "of several actors: the weight of the risk that is foreseen")
+    flags.DEFINE_integer("elaborate", None, "of several actors: moves between two sub-plans that are made; 0: none")
 
 
 if __name__ == "__main__":

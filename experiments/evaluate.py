@@ -23,6 +23,7 @@ from hjepa_gfn.data.builder import build
 from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.alignment import Recorder, teachers_episodes, violations_by_principle
+from hjepa_gfn.evaluation.characteristics import evaluate_characteristics, lines
 from hjepa_gfn.evaluation.diagnosis import diagnose
 from hjepa_gfn.evaluation.levels import evaluate_levels
 from hjepa_gfn.evaluation.report import wilson_interval, write_report
@@ -130,6 +131,8 @@ def evaluate(
             "seeds": len(seeds), "first_seed": int(seeds[0]), "modes": details, **summary,
             "jepa": evaluate_levels(agent, pipeline, seed),
         }
+        if agent.system.characteristics:
+            report["characteristics"] = evaluate_characteristics(agent, pipeline, seed)
         report["world_model"], plots = world_model_of(agent, pipeline, level, seed)
         shown = episodes_by_mode(agent, level, seeds[: config.evaluation.pictures], seed)
         texts = text_views(pipeline.store, table, config.evaluation.pictures)
@@ -171,6 +174,8 @@ def print_summary(report: dict[str, Any], episodes: list[Any]) -> None:
     print()
     for name, value, note in rows:
         print(f"  {name:22s} {value:>9s}  {note}")
+    for line in lines(report.get("characteristics", {})):
+        print(f"  {line}")
     shown = next((e for e in episodes if e.plans and e.success), next((e for e in episodes if e.plans), None))
     if shown:
         plan = shown.plans[0]

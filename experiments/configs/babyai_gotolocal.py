@@ -36,6 +36,8 @@ def get_config() -> ConfigDict:
         # the actors, coarsest first, as dict(scales=("clause", "subgoal")): runs of adjacent levels ("step" is the first) of
         # which neighbours share one; (): one actor over all levels. And whether all use the same transformer layers
         actors=(), share_layers=False,
+        # what an upper actor says of the sub-plan behind an edge: "risk", "learned" (models.characteristics); "": nothing
+        characteristics="",
         belief=dict(size=0, hidden=128, members=3),  # over the world's state; size 0: none, and no train step for it
     ))
     c.jepa = ConfigDict(dict(
@@ -69,13 +71,14 @@ def get_config() -> ConfigDict:
         gate_decay=0.95, gate_start=400.0, gate_end=60.0, gate_half_life=100.0,
         # of each group's part of a batch, the rows that each train step takes
         rows=dict(habit=224, told=32, untold=64, ranked=56, posterior=10, prior=14, sleep=12, m_step=12, contrast=16,
-                  indicators=32),
+                  indicators=32, characteristics=32),
     ))
     c.optimizer = ConfigDict(dict(learning_rate=2e-3, jepa_scale=1.0, warmup=50, clip=1.0, b2=0.99))
     c.schedule = ConfigDict(dict(
         jepa_steps=400, ground_steps=400, em_steps=100,
         # after the JEPA's phase, in which habits learn at every step
-        every=dict(habit=2, ground=1, e_step=1, sleep=4, m_step=1, contrast=1, indicators=2, belief=0),  # 0: never
+        every=dict(habit=2, ground=1, e_step=1, sleep=4, m_step=1, contrast=1, indicators=2, characteristics=1,
+                   belief=0),  # 0: never
     ))
     c.agent = ConfigDict(dict(
         plan_samples=1, temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64,
@@ -84,7 +87,8 @@ def get_config() -> ConfigDict:
         controller=("surprise > 2: habitual -> planning", "charge < 0: planning -> habitual"),
     ))
     c.agent.optimise = ConfigDict(dict(  # fields of agent.optimisation.Optimise, explained there
-        chains=1, moves=2, tau=1.0, patience=4, choose="sample", energy="plan", proposals="prior", schedule="halving", mix=0.1))
+        chains=1, moves=2, tau=1.0, patience=4, choose="sample", energy="plan", proposals="prior", schedule="halving", mix=0.1,
+        characteristics=1.0, elaborate=1))  # of several actors, with model.characteristics
     c.evaluation = ConfigDict(dict(
         episodes=256, texts=300,
         pictures=3,           # episodes in the inspector in each of its modes, and texts

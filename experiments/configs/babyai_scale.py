@@ -35,6 +35,7 @@ def get_config(size: str = "base") -> ConfigDict:
     c.belief.update(dict(rows=1, walks=1, steps=96))
     c.em.window = 16
     c.em.rows = ConfigDict(dict(
-        habit=16, told=2, untold=2, ranked=2, posterior=1, prior=1, sleep=1, m_step=1, contrast=1, indicators=1))
+        habit=16, told=2, untold=2, ranked=2, posterior=1, prior=1, sleep=1, m_step=1, contrast=1, indicators=1,
+        characteristics=1))
     c.sharding.uneven = "error"
     return c

@@ -52,10 +52,9 @@ def controlled_mode(
                 told(row, decision)
 
     planning = PlanningMode(agent, seed, decided)
-    optimisation = None if several_actors(agent) else OptimisationMode(agent, seed, on_decision=decided)
+    optimisation = OptimisationMode(agent, seed, on_decision=decided)
     if reader:
         reader.follow(planning.follower, optimisation.follower)
     indicate: Callable = reader or (lambda observation, running: {})
-    modes = {"habitual": HabitualMode(agent, seed), "planning": planning} | (
-        {"optimisation": optimisation} if optimisation else {})
+    modes = {"habitual": HabitualMode(agent, seed), "planning": planning, "optimisation": optimisation}
     return ControlledMode(modes, rules, indicate, start)

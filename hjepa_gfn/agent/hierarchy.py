@@ -5,15 +5,18 @@ import jax
 import jax.numpy as jnp
 
 from hjepa_gfn.agent.decision import Decision, Percept, passes_to_build
-from hjepa_gfn.agent.reading import first_leg
+from hjepa_gfn.agent.elaboration import edge_name, recall
+from hjepa_gfn.agent.optimisation import FAR, Anytime, Optimise, decide, optimise
+from hjepa_gfn.agent.reading import FirstLeg, first_leg
 from hjepa_gfn.gflownet.rollout import choose
 from hjepa_gfn.objectives.energy import energy_of, make_ground
 from hjepa_gfn.objectives.groups import actor_view
-from hjepa_gfn.objectives.policies import Exploration, roots, sample_plans
-from hjepa_gfn.objectives.seeds import begin_from, first_leaf
+from hjepa_gfn.objectives.seeds import Made, first_leaf, make
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import encode_start
 from hjepa_gfn.plans import Plan, advance
+
+BELOW = FAR + 3  # folded into a decision's key for the plans below one that was moved
 
 
 def what_is_left(held: tuple[Plan, ...], keep: jnp.ndarray) -> tuple[list[Plan], list[jnp.ndarray]]:
@@ -37,6 +40,30 @@ def what_is_left(held: tuple[Plan, ...], keep: jnp.ndarray) -> tuple[list[Plan],
     return left, goes_on
 
 
+def plan_below(
+    system: System, params: Params, key: jnp.ndarray, percept: Percept, start: tuple[jnp.ndarray, ...], mission: jnp.ndarray,
+    top: Plan, given: list[tuple[Plan, jnp.ndarray]], temperature: float,
+) -> tuple[list[Plan], FirstLeg, jnp.ndarray]:
+    """Plans of the actors below the first, each from the seed that the first leaf edge of the plan above gives.
+
+    Args:
+      top: [B] the first actor's plan. given: of the first of those below, as far as it goes, (plan [B], where it is that one
+        that counts, bool [B]); else z ~ P_F(z|c). start: `encode_start`.
+    Returns: a plan [B] of each, how the finest begins, and the network passes [B] that this took.
+    """
+    above, plans, passes = Made(top, top, None, None), [], jnp.zeros(mission.shape, jnp.int32)[:, 0]
+    for number, actor in enumerate(system.lower, 1):
+        above = make(actor, params, jax.random.fold_in(key, number), percept, start, mission, above, temperature)
+        built = 1 + passes_to_build(actor, above.plan.num_edits)
+        if number <= len(given):
+            held, counts = given[number - 1]
+            plan, built = choose(counts, (held, jnp.zeros_like(built)), (above.plan, built))
+            above = above._replace(plan=plan)
+        plans.append(above.plan)
+        passes += built
+    return plans, first_leg(actor, actor_view(params, actor.name), plans[-1]), passes
+
+
 def plan_down(
     system: System, params: Params, key: jnp.ndarray, percept: Percept, mission: jnp.ndarray, held: tuple[Plan, ...],
     keep: jnp.ndarray, temperature: float,
@@ -49,22 +76,40 @@ def plan_down(
     Returns: the decision, with the first actor's plan and its energy, and the plans that are held now.
     """
     start, (left, goes_on) = encode_start(system, params, percept), what_is_left(held, keep)
-    root, target = roots(system, mission.shape[0]), None
-    plans, passes = [], 1
-    for number, actor in enumerate(system.actors):
-        view = actor_view(params, actor.name)
-        context = actor.net(view, percept, start[0], mission, target, method="context")
-        plan = sample_plans(
-            actor, view, jax.random.fold_in(key, number), context, None, Exploration(temperature), start=root)
-        built = 1 + passes_to_build(actor, plan.num_edits)
-        if number < len(left):
-            plan, built = choose(goes_on[number], (left[number], jnp.zeros_like(built)), (plan, built))
-            below = system.actors[number + 1]
-            root, target = begin_from(below, params, plan, first_leaf(plan), target)
-        if not number:
-            ground = make_ground(actor, view, *start)
-            energy = energy_of(actor, view, jax.tree.map(lambda x: x[:, None], plan), context, ground)[:, 0]
-        plans.append(plan)
-        passes = passes + built
-    leg = first_leg(actor, view, plan)
-    return Decision(plans[0], energy, energy[:, None], leg, passes, None, tuple(plans[:-1]))
+    made = make(system, params, jax.random.fold_in(key, 0), percept, start, mission, None, temperature)
+    built = 1 + passes_to_build(system, made.plan.num_edits)
+    plan, built = choose(goes_on[0], (left[0], jnp.zeros_like(built)), (made.plan, built))
+    view = actor_view(params, system.name)
+    seen, ground = jax.tree.map(lambda x: x[:, None], plan), make_ground(system, view, *start)
+    energy = energy_of(system, view, seen, made.context, ground)[:, 0]
+    given = list(zip(left[1:], goes_on[1:], strict=True))
+    plans, leg, passes = plan_below(system, params, key, percept, start, mission, plan, given, temperature)
+    return Decision(plan, energy, energy[:, None], leg, 1 + built + passes, None, (plan, *plans[:-1]))
+
+
+def optimise_down(
+    system: System, params: Params, key: jnp.ndarray, percept: Percept, mission: jnp.ndarray, held: tuple[Plan, ...],
+    keep: jnp.ndarray, options: Optimise, temperature: float, moves: jnp.ndarray | int, best: jnp.ndarray | bool,
+) -> tuple[Decision, Anytime]:
+    """Optimisation mode of several actors, in B situations: the first one's plan is moved, beginning with what is left of the
+    plan that it holds or with a new one; those below plan from what it came to. Where a sub-plan was made of its first leaf
+    edge, that one is carried out; plans held further below count where that edge is still the one that they were made of.
+
+    Args:
+      held, keep: see `what_is_left`. options, moves, best: see `optimisation.optimise` and `decide`.
+    """
+    left, goes_on = what_is_left(held, keep)
+    found = optimise(
+        system, params, key, percept, mission, options, temperature, moves, left=(left[0], goes_on[0]))
+    decision = decide(system, params, found, moves, best)
+    top, name = decision.plan, edge_name(system.lower[0], decision.plan)
+    same = goes_on[0] & (name == edge_name(system.lower[0], left[0])).all(-1)
+    given = [(plan, counts & same) for plan, counts in zip(left[1:], goes_on[1:], strict=True)]
+    if found.memory is not None:
+        slot, known = recall(found.memory, name)
+        others = given[0] if given else (slot.plan, known)
+        given = [(choose(known, slot.plan, others[0]), known | others[1]), *given[1:]]
+    start = encode_start(system, params, percept)
+    plans, leg, passes = plan_below(
+        system, params, jax.random.fold_in(key, BELOW), percept, start, mission, top, given, temperature)
+    return decision._replace(leg=leg, passes=decision.passes + passes, held=(top, *plans[:-1])), found

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.decision import TOO_VAGUE, Decision, Percept, encode, passes_to_build
-from hjepa_gfn.agent.hierarchy import plan_down
-from hjepa_gfn.agent.optimisation import decide, optimise, options_of
+from hjepa_gfn.agent.hierarchy import optimise_down, plan_down
+from hjepa_gfn.agent.optimisation import Optimise, decide, optimise, options_of
 from hjepa_gfn.agent.reading import code_distance, first_leg
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.objectives.em import sample_text
@@ -70,9 +70,20 @@ def explain(
     return sample_text(system, params, key, plans, context, temperature, given)
 
 
+def optimiser(system: System, options: Optimise, temperature: float) -> Any:
+    """Optimisation mode as one function (not jitted), of parameters, key, percept, mission, how many moves (at most those of
+    the options), whether the best plan is acted on or a sample, and with several actors the plans held: (Decision, Anytime)."""
+    def optimised(p, k, o, m, moves, best, *held):
+        if system.lower:
+            return optimise_down(system, p, k, o, m, *held, options, temperature, moves, best)
+        found = optimise(system, p, k, o, m, options, temperature, moves)
+        return decide(system, p, found, moves, best), found
+
+    return optimised
+
+
 def compiled(system: System, options: Any) -> dict[str, Any]:
-    """The functions above, jitted for one system and `config.agent`; "optimise" also takes how many moves (at most those of the
-    config), and whether the best plan is acted on or a sample, and returns (Decision, Anytime). With several actors "plan" is
+    """The functions above, jitted for one system and `config.agent`; "optimise" is `optimiser`. With several actors "plan" is
     `hierarchy.plan_down`, which also takes the plans held, and what is explained is the first actor's plan.
 
     Raises:
@@ -82,10 +93,6 @@ def compiled(system: System, options: Any) -> dict[str, Any]:
     if system.lower and options.plan_samples != 1:
         raise UserError(f"agent.plan_samples={options.plan_samples}: with several actors (model.actors) each samples one plan")
 
-    def optimised(p, k, o, m, moves, best):
-        found = optimise(system, p, k, o, m, chosen, options.temperature, moves)
-        return decide(system, p, found, moves, best), found
-
     def planned(p, k, o, m, *held):
         if system.lower:
             return plan_down(system, p, k, o, m, *held, options.temperature)
@@ -94,7 +101,7 @@ def compiled(system: System, options: Any) -> dict[str, Any]:
     # what those above the finest hold in episodes [B] that begin
     blank = {"blank": lambda batch: tuple(root_plan(actor.spec, (batch,)) for actor in system.actors[:-1])}
     return (blank if system.lower else {}) | {
-        "optimise": jax.jit(optimised),
+        "optimise": jax.jit(optimiser(system, chosen, options.temperature)),
         "habitual": jax.jit(lambda p, k, o, m: habitual(system, p, k, o, m, options.habit_temperature)),
         "plan": jax.jit(planned),
         "left_plan": jax.jit(lambda p, o, e: left_plan(system, p, o, e)),

@@ -8,6 +8,11 @@ tau = 1 is what the actor was trained to sample. A move of pairs is a move of z 
 (`objectives.text_moves`). *Anytime*: what is known after every move comes back, so that a caller can cut where it likes.
 Early exit is a stopping time: after a fixed number of moves the target is stationary, but a run that ends where nothing moves
 any more favours the places where chains stick (`patience = 0` never ends early).
+
+Of several actors the first one's plan is moved. With characteristics (`agent.elaboration`) E + w r stands in the place of E,
+with the risk r that is foreseen of the first leaf edge, and after every `elaborate` moves the lower actor makes a sub-plan of
+the best plan met (the best whose edge has none yet): what it turns out to be counts from then on, for all chains and for the
+best plan, before the next move. Each such time the target changes: stationary is what lies between two of them.
 """
 from __future__ import annotations
 
@@ -19,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.decision import TOO_VAGUE, Decision, Percept, Trace, encode, passes_to_build
+from hjepa_gfn.agent.elaboration import Memory, edge_name, edge_risk, elaborate, nothing_made, recall, true_risk
 from hjepa_gfn.agent.reading import first_leg
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.gflownet import mcmc
@@ -27,7 +33,7 @@ from hjepa_gfn.gflownet.schedules import Geometric, Halving, Schedule, Uniform
 from hjepa_gfn.models.agent_network import Context
 from hjepa_gfn.objectives.cases import take, take_ground
 from hjepa_gfn.objectives.em import sample_text
-from hjepa_gfn.objectives.energy import Ground, energy_of, make_ground, text_log_prob
+from hjepa_gfn.objectives.energy import Ground, energy_of, make_ground, plan_energy, text_log_prob
 from hjepa_gfn.objectives.moves import plan_walker
 from hjepa_gfn.objectives.policies import Exploration, Narrow, sample_plans
 from hjepa_gfn.objectives.system import Params, System
@@ -54,6 +60,8 @@ class Optimise:
     proposals: str = "prior"    # policy that moves plans: "prior", or with "plan_and_text" also "posterior", which reads x
     schedule: str = "halving"   # q(K|n, move): "halving", "uniform", "geometric"
     mix: float = 0.1            # share of uniform K in "halving"
+    characteristics: float = 1.0  # w, of several actors with characteristics: nats for each nat a decision of risk foreseen
+    elaborate: int = 1          # moves between two sub-plans that are made then; 0: none is made
 
     def __post_init__(self):
         allowed = {"choose": ("sample", "best"), "energy": ("plan", "plan_and_text"), "proposals": ("prior", "posterior"),
@@ -63,8 +71,8 @@ class Optimise:
                 raise UserError(f"agent.optimise.{name}={getattr(self, name)!r}: one of {', '.join(values)}")
         if self.proposals == "posterior" and self.energy == "plan":
             raise UserError("agent.optimise.proposals='posterior' reads the chain's text: it needs energy='plan_and_text'")
-        if self.chains < 1 or self.moves < 0 or self.patience < 0:
-            raise UserError("agent.optimise: chains must be at least 1, moves and patience at least 0")
+        if self.chains < 1 or self.moves < 0 or self.patience < 0 or self.elaborate < 0:
+            raise UserError("agent.optimise: chains must be at least 1, moves, patience and elaborate at least 0")
         if not self.tau > 0 or not 0 <= self.mix <= 1:
             raise UserError("agent.optimise: tau must be above 0, and mix between 0 and 1")
 
@@ -93,7 +101,8 @@ class Chains(NamedTuple):
     energy: jnp.ndarray       # [R] E(z;c)
     text: jnp.ndarray | None  # int32 [R, X]
     log_text: jnp.ndarray     # [R] log p(x|z,c); 0 without texts
-    vague: jnp.ndarray        # bool [R] whether the plan cannot be acted on
+    vague: jnp.ndarray        # bool [R] whether the plan cannot be acted on (known of one actor only)
+    risk: jnp.ndarray | None = None  # [R] r, as it is part of the energy; None where there are no characteristics
 
     @property
     def total(self) -> jnp.ndarray:
@@ -109,6 +118,7 @@ class Anytime(NamedTuple):
     accepted: jnp.ndarray     # bool [M+1, B, C] whether the plan's move was accepted (False at 0, and past the last move)
     passes: jnp.ndarray       # int32 [M+1, B] network passes so far, all chains together
     moves: jnp.ndarray        # int32 [] how many were done
+    memory: Memory | None = None  # [B, S] with characteristics: the sub-plans that were made, all in all
 
 
 class Scene(NamedTuple):
@@ -120,37 +130,66 @@ class Scene(NamedTuple):
     ground: Ground            # [R]
     options: Optimise
     narrow: Narrow | None = None
+    memory: Memory | None = None  # [R, S] with characteristics
 
 
-def begin(scene: Scene, key: jnp.ndarray, temperature: float) -> tuple[Chains, jnp.ndarray]:
-    """R chains from z ~ P_F(z|c) (and x ~ p(x|z,c)), and the network passes [R] that this took."""
-    system, params, context, ground, options, _ = scene
+def score(scene: Scene, plan: Plan) -> tuple[jnp.ndarray, jnp.ndarray | None]:
+    """What is minimised of plans [R], texts aside, and the risk r that is part of it."""
+    system, params, context, ground, options, _, memory = scene
+    seen = jax.tree.map(lambda x: x[:, None], plan)
+    if memory is None:
+        return energy_of(system, params, seen, context, ground)[:, 0], None
+    features = system.net(params, seen, context, None, method="features")
+    risk = edge_risk(system, params, plan, features[:, 0], memory)
+    return plan_energy(system, params, seen, features, ground)[:, 0] + options.characteristics * risk, risk
+
+
+def rescore(scene: Scene, chains: Chains, memory: Memory) -> Chains:
+    """Chains [R] with what is true of their edges by now, where something is; memory [R, S]."""
+    risk = true_risk(scene.system, scene.params, chains.plan, chains.risk, memory)
+    return chains._replace(energy=chains.energy + scene.options.characteristics * (risk - chains.risk), risk=risk)
+
+
+def too_vague(system: System, params: Params, plan: Plan) -> jnp.ndarray:
+    """bool [R]: which plans [R] cannot be acted on. Of several actors the lower ones' plans are acted on."""
+    return jnp.zeros(plan.batch_shape, bool) if system.lower else first_leg(system, params, plan).count == 0
+
+
+def begin(
+    scene: Scene, key: jnp.ndarray, temperature: float, left: tuple[Plan, jnp.ndarray] | None = None
+) -> tuple[Chains, jnp.ndarray]:
+    """R chains from z ~ P_F(z|c) (and x ~ p(x|z,c)), and the network passes [R] that this took.
+
+    left: plans [R] that chains begin from instead, where it says so, bool [R]."""
+    system, params, context, _, options, _, _ = scene
     plan = sample_plans(system, params, key, context, None, Exploration(temperature))
     passes = passes_to_build(system, plan.num_edits) + 1
+    if left is not None:
+        plan, passes = choose(left[1], (left[0], jnp.ones_like(passes)), (plan, passes))
     text, log_text = None, jnp.zeros(plan.batch_shape)
     seen = jax.tree.map(lambda x: x[:, None], plan)
     if options.energy == "plan_and_text":
         text = sample_text(system, params, jax.random.fold_in(key, FAR), plan, context)
         log_text = text_log_prob(system, params, seen, context, text)[:, 0]
         passes += num_words(text) + 1
-    energy = energy_of(system, params, seen, context, ground)[:, 0]
-    return Chains(plan, energy, text, log_text, first_leg(system, params, plan).count == 0), passes
+    energy, risk = score(scene, plan)
+    return Chains(plan, energy, text, log_text, too_vague(system, params, plan), risk), passes
 
 
 def advance(
     scene: Scene, key: jnp.ndarray, chains: Chains, step: jnp.ndarray | int
 ) -> tuple[Chains, jnp.ndarray, jnp.ndarray]:
     """One move of R chains: (chains after it, whether the plan's move was accepted [R], network passes [R])."""
-    system, params, context, ground, options, narrow = scene
+    system, params, context, _, options, narrow, _ = scene
     k_propose, k_accept, k_text = jax.random.split(key, 3)
     told = options.energy == "plan_and_text"
     measured = []
 
     def rewards(_, new):
         seen = jax.tree.map(lambda x: x[:, None], new)
-        energy = energy_of(system, params, seen, context, ground)[:, 0]
+        energy, risk = score(scene, new)
         log_text = text_log_prob(system, params, seen, context, chains.text)[:, 0] if told else chains.log_text
-        measured.extend((energy, log_text))
+        measured.extend((energy, log_text, risk))
         return -chains.total / options.tau, (log_text - energy) / options.tau
 
     readers = chains.text if options.proposals == "posterior" else None
@@ -159,7 +198,8 @@ def advance(
     built = new.num_edits - (chains.plan.num_edits - steps)
     # back, forward, both paths evaluated, the new plan's energy (and its text's probability)
     passes = steps + passes_to_build(system, built) + (steps + 1) + (built + 1) + 1 + told
-    proposed = Chains(new, *measured[:1], chains.text, *measured[1:], first_leg(system, params, new).count == 0)
+    energy, log_text, risk = measured
+    proposed = Chains(new, energy, chains.text, log_text, too_vague(system, params, new), risk)
     chains, accepted = mcmc.accept(k_accept, move, proposed, chains)
     if told:
         text, log_text, _, written = rewrite(
@@ -183,51 +223,85 @@ def best_of(candidates: Chains) -> Chains:
 def optimise(
     system: System, params: Params, key: jnp.ndarray, percept: Percept, mission: jnp.ndarray, options: Optimise,
     temperature: float = 1.0, moves: jnp.ndarray | int | None = None, narrow: Narrow | None = None,
+    left: tuple[Plan, jnp.ndarray] | None = None,
 ) -> Anytime:
     """Runs C chains in each of B situations for at most `moves` <= options.moves moves (default: all).
 
     The chains begin as `modes.plan` samples with the same key; move i draws from (key, i) only, so a run with a smaller
     budget is the beginning of one with a larger. One compiled program for all budgets.
+
+    left: plans [B] that chains begin from instead, where it says so, bool [B]: what is left of plans that are held.
     """
     b, c, most = mission.shape[0], options.chains, options.moves
     limit = jnp.minimum(most if moves is None else moves, most)
     context, start = encode(system, params, percept, mission)
     rows = np.repeat(np.arange(b), c)
     ground = take_ground(make_ground(system, params, *start), rows)
-    scene = Scene(system, params, take(context, rows), ground, options, narrow)
+    memory = nothing_made(system, params, b, most // max(options.elaborate, 1)) if system.characteristics else None
+    scene = Scene(system, params, take(context, rows), ground, options, narrow, take(memory, rows))
     by_row = lambda x: x.reshape(b, c, *x.shape[1:])  # noqa: E731
-    chains, passes = begin(scene, key, temperature)
+    chains, passes = begin(scene, key, temperature, take(left, rows))
     k_moves = jax.random.fold_in(key, FAR + 1)
     wide = jax.tree.map(by_row, chains)
     now = Anytime(wide, best_of(wide), jnp.zeros((b, c), bool), 1 + by_row(passes).sum(1), jnp.zeros((), jnp.int32))
     record = jax.tree.map(lambda x: jnp.zeros((most + 1, *x.shape), x.dtype).at[0].set(x), now)
 
-    def body(carry):
-        i, quiet, chains, now, record = carry
-        chains, accepted, passes = advance(scene, jax.random.fold_in(k_moves, i), chains, i)
+    def met(best, chains):
         wide = jax.tree.map(by_row, chains)
-        met = jax.tree.map(lambda kept, new: jnp.concatenate([kept[:, None], new], axis=1), now.best, wide)
-        now = Anytime(wide, best_of(met), by_row(accepted), now.passes + by_row(passes).sum(1), i + 1)
+        return jax.tree.map(lambda kept, new: jnp.concatenate([kept[:, None], new], axis=1), best, wide)
+
+    def deepen(i, chains, best, memory):
+        """A sub-plan of the best plan whose edge has none yet, and everything scored anew with it."""
+        every = met(best, chains)
+        names = edge_name(system.lower[0], every.plan)
+        known = jax.vmap(lambda name: recall(memory, name)[1], in_axes=1, out_axes=1)(names)
+        plan = best_of(every._replace(vague=known)).plan
+        key_sub = jax.random.fold_in(jax.random.fold_in(key, FAR + 2), i)
+        memory, passes = elaborate(
+            system, params, key_sub, percept, start, mission, plan, memory, i // options.elaborate, temperature)
+        chains, best = rescore(scene, chains, take(memory, rows)), rescore(scene, best, memory)
+        return chains, best_of(met(best, chains)), memory, passes
+
+    def body(carry):
+        i, quiet, chains, now, memory, record = carry
+        chains, accepted, passes = advance(
+            scene._replace(memory=take(memory, rows)), jax.random.fold_in(k_moves, i), chains, i)
+        best, spent = best_of(met(now.best, chains)), by_row(passes).sum(1)
+        if memory is not None and options.elaborate:
+            chains, best, memory, more = jax.lax.cond(
+                (i + 1) % options.elaborate == 0, deepen,
+                lambda _, *same: (*same, jnp.zeros_like(spent)), i, chains, best, memory)
+            spent += more
+        now = Anytime(jax.tree.map(by_row, chains), best, by_row(accepted), now.passes + spent, i + 1)
         record = jax.tree.map(lambda rows, x: jax.lax.dynamic_update_index_in_dim(rows, x, i + 1, 0), record, now)
-        return i + 1, jnp.where(accepted.any(), 0, quiet + 1), chains, now, record
+        return i + 1, jnp.where(accepted.any(), 0, quiet + 1), chains, now, memory, record
 
     def going(carry):
         i, quiet = carry[:2]
         return (i < limit) & ((quiet < options.patience) | (options.patience == 0))
 
-    done, _, _, _, record = jax.lax.while_loop(going, body, (0, 0, chains, now, record))
+    done, _, _, _, memory, record = jax.lax.while_loop(going, body, (0, 0, chains, now, memory, record))
     last = jnp.minimum(jnp.arange(most + 1), done)
     filled = jax.tree.map(lambda x: x[last], record)
-    return filled._replace(accepted=filled.accepted & (jnp.arange(most + 1) <= done)[:, None, None], moves=jnp.int32(done))
+    return filled._replace(accepted=filled.accepted & (jnp.arange(most + 1) <= done)[:, None, None], moves=jnp.int32(done),
+                           memory=memory)
 
 
-def decide(system: System, params: Params, found: Anytime, move: jnp.ndarray | int, best: jnp.ndarray | bool) -> Decision:
-    """What is acted on after `move` moves: the best plan met, or the state of the first chain that can be acted on."""
-    chains, met, passes = jax.tree.map(lambda x: x[move], (found.chains, found.best, found.passes))
+def acted_on(found: Anytime, move: jnp.ndarray | int, best: jnp.ndarray | bool) -> Chains:
+    """What is acted on after `move` moves [B]: the best plan met, or the state of the first chain that can be acted on."""
+    chains, met = jax.tree.map(lambda x: x[move], (found.chains, found.best))
     able = jnp.argmin(chains.vague, axis=-1)
     sample = jax.tree.map(lambda x: x[jnp.arange(x.shape[0]), able], chains)
-    acted = choose(jnp.broadcast_to(best, able.shape), met, sample)
+    return choose(jnp.broadcast_to(best, able.shape), met, sample)
+
+
+def decide(
+    system: System, params: Params, found: Anytime, move: jnp.ndarray | int, best: jnp.ndarray | bool
+) -> Decision:
+    """The decision for `acted_on`. Of several actors it is not whole yet: see `hierarchy.optimise_down`."""
+    acted = acted_on(found, move, best)
     by_row = lambda x: jnp.moveaxis(x, 0, 1)  # noqa: E731
     trace = Trace(by_row(found.chains.total), by_row(found.best.total), by_row(found.accepted),
-                  jnp.broadcast_to(found.moves, able.shape))
-    return Decision(acted.plan, acted.energy, chains.energy, first_leg(system, params, acted.plan), passes, trace)
+                  jnp.broadcast_to(found.moves, acted.energy.shape))
+    leg = None if system.lower else first_leg(system, params, acted.plan)
+    return Decision(acted.plan, acted.energy, found.chains.energy[move], leg, found.passes[move], trace)

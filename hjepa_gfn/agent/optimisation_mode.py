@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from hjepa_gfn.agent.agent import Agent, several_actors
+from hjepa_gfn.agent.agent import Agent
 from hjepa_gfn.agent.following import CHUNK, OnDecision, PlanFollower
 from hjepa_gfn.agent.optimisation import options_of
 from hjepa_gfn.errors import UserError
@@ -25,8 +25,6 @@ class OptimisationMode:
         self, agent: Agent, seed: int, moves: int | None = None, choose: str | None = None,
         on_decision: OnDecision | None = None,
     ):
-        if several_actors(agent):
-            raise UserError("optimisation mode moves the plans of one actor: this agent has several (model.actors)")
         options = options_of(agent.config.agent)
         moves = options.moves if moves is None else moves
         choose = options.choose if choose is None else choose
@@ -35,8 +33,9 @@ class OptimisationMode:
         if choose not in ("sample", "best"):
             raise UserError(f"choose={choose!r}: sample or best")
 
-        def decide(params: Any, key: jnp.ndarray, percept: dict, mission: jnp.ndarray) -> Any:
-            decision, found = agent.act["optimise"](params, key, percept, mission, np.int32(moves), np.bool_(choose == "best"))
+        def decide(params: Any, key: jnp.ndarray, percept: dict, mission: jnp.ndarray, *held: Any) -> Any:
+            decision, found = agent.act["optimise"](
+                params, key, percept, mission, np.int32(moves), np.bool_(choose == "best"), *held)
             done = int(found.moves)
             self.counts["moves"] += done * CHUNK * options.chains
             self.counts["accepted"] += int(found.accepted.sum())

@@ -75,10 +75,9 @@ def edges_of(
 
 def episodes_by_mode(agent: Agent, level: str, seeds: Sequence[int], seed: int) -> list[EpisodeView]:
     """What the inspector shows: the same seeds under the agent's controller, in planning and in optimisation mode. Without
-    parameters of indicators there is no controller, and every episode says so; several actors are shown in planning mode."""
+    parameters of indicators (or with several actors) there is no controller, and every episode says so."""
     reader = IndicatorReader(agent, seed) if has_indicators(agent) else None
     modes = ("controlled", "planning", "optimisation") if reader else ("planning", "optimisation")
-    modes = ("planning",) if several_actors(agent) else modes
     return [view for mode in modes for view in inspected_episodes(agent, level, seeds, seed, mode, reader)]
 
 

@@ -11,6 +11,7 @@ import dataclasses
 from typing import Any
 
 from hjepa_gfn.models import fsq
+from hjepa_gfn.models.characteristics import NAMES, SIZE
 from hjepa_gfn.objectives.actors import config_actors, step_name
 from hjepa_gfn.worlds.language import VIEW_SIZE
 
@@ -212,6 +213,24 @@ def watch(s: Sizes, rows: int, config: Any) -> float:
     return rows * (s.scales * s.nodes * 4 * s.state * s.hidden + 3 * 2 * (per_row + s.scales * s.nodes * per_edge))
 
 
+def characteristics(actors: list[Sizes], rows: int, kind: str) -> float:
+    """A step of what actors say of sub-plans: each samples a plan; those below the first are measured, features of the others
+    read; the networks of each pair with their gradients."""
+    total = percepts(actors[0], rows) + lift(actors[0], rows)
+    for number, s in enumerate(actors):
+        total += context(s, rows) + sample(s, rows)
+        if number:
+            above, size = actors[number - 1], 1 if kind == "risk" else SIZE
+            hidden = min(2 * s.width, 128)
+            total += read(above, rows) + plans(above, rows) + energy(s, rows, 2) + heads(s, rows, 0)
+            total += link(dataclasses.replace(s, links=1), rows)
+            # inputs need no gradient
+            total += 2 * rows * (2 * (s.width + above.scales) + 3 * size) * hidden
+            if kind == "learned":
+                total += 2 * rows * ((2 * s.width + 3 * size) * hidden + 3 * size * len(NAMES) + size * len(NAMES))
+    return total
+
+
 def belief(s: Sizes, config: Any) -> float:
     """A step of the belief: embeddings without gradient; updates at every step; predictions, decoding at the anchors."""
     m, b = config.model.belief, config.belief
@@ -239,6 +258,9 @@ def step_flops(config: Any) -> dict[str, float]:
         + energy(s, r.indicators, 3) + heads(s, r.indicators, 0) + watch(s, r.indicators, config))
     if config.jepa.get("between", 0.0) > 0:
         steps["between"] = between(s, config.data.batch_size // (config.microbatches * config.groups))
+    if kind := config.model.get("characteristics", ""):
+        every = [sizes_of(config, number) for number in range(len(config_actors(config.model)))]
+        steps["characteristics"] = characteristics(every, r.characteristics, kind)
     if config.model.belief.size:
         steps["belief"] = belief(s, config)
     parts = config.groups * config.microbatches

@@ -89,12 +89,21 @@ def unreachable(system: System, params: Params, plan: Plan, ground: Ground, scal
 
 
 def level_link(system: System, params: Params, plan: Plan, ground: Ground, scale: int) -> jnp.ndarray:
-    """sum over expanded edges of `scale`, whose level is l, of |E_l(states of the sub-plan) - z_right|^2 / Z [B, T].
+    """sum over expanded edges of `scale`, whose level is l, of |E_l(states of the sub-plan) - z_right|^2 / Z [B, T], where
+    `link_errors` counts them. Plan leaves [B, T, ...] -> [B, T]."""
+    error, counted, _ = link_errors(system, params, plan, ground, scale)
+    return jax.lax.stop_gradient(jnp.sum(jnp.where(counted, error, 0.0), axis=-1))
+
+
+def link_errors(
+    system: System, params: Params, plan: Plan, ground: Ground, scale: int
+) -> tuple[jnp.ndarray, jnp.ndarray, Edges]:
+    """Edge by edge what `level_link` adds up: (error, counted bool) [B, T, N], and the edges of `scale`.
 
     The sub-plan's states are those that its codes name and, last, the one that level l-1 predicts from its last state and
     action: the end of a sub-plan has a code of the coarser scale only. Counted are edges whose right end has a code of
     `scale`, and whose sub-plan holds an action on every edge (a sub-plan with a gap is not the whole segment) and begins its
-    last edge in a state of its own scale. Plan leaves [B, T, ...] -> [B, T].
+    last edge in a state of its own scale.
     """
     upper, lower = (edges_of(system, params, plan, ground, d) for d in (scale, scale + 1))
     here, there = plan.position[..., :, None], plan.position[..., None, :]
@@ -110,8 +119,7 @@ def level_link(system: System, params: Params, plan: Plan, ground: Ground, scale
     states = jnp.concatenate([lower.here, lower.predicted], -2)[..., None, :, :]  # [B, T, 1, 2N, Z]
     weight = jnp.concatenate([inside, last], -1).astype(jnp.float32)
     found = system.level(params, states, weight, method="encode_segment", level=system.levels[scale])
-    error = jnp.mean((found - upper.there) ** 2, axis=-1)
-    return jax.lax.stop_gradient(jnp.sum(jnp.where(counted, error, 0.0), axis=-1))
+    return jnp.mean((found - upper.there) ** 2, axis=-1), counted, upper
 
 
 def ground_terms(system: System, params: Params, plan: Plan, ground: Ground) -> list[jnp.ndarray]:

@@ -43,7 +43,7 @@ def split_groups(network_params: Params) -> Params:
 
 def merge_groups(params: Params) -> Params:
     """The inverse of `split_groups`; the groups that are no part of the (first actor's) network are left out."""
-    apart = ("jepa", "jepa_slow", "belief", "indicators", "target", "sampler", "shared")
+    apart = ("jepa", "jepa_slow", "belief", "indicators", "characteristics", "target", "sampler", "shared")
     own = {group: modules for group, modules in params.items() if group not in apart and "@" not in group}
     return {name: value for modules in own.values() for name, value in modules.items()}
 

@@ -11,7 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hjepa_gfn.models.agent_network import Context
 from hjepa_gfn.models.context import Target, no_target
+from hjepa_gfn.objectives.groups import actor_view, sampler_view
+from hjepa_gfn.objectives.policies import Exploration, roots, sample_plans
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import Coded, plan_of_codes
 from hjepa_gfn.plans import Plan, leaf_edges, root_plan, seed_plan, tree_edits
@@ -23,6 +26,15 @@ class Seeded(NamedTuple):
     plan: Plan
     root: Plan
     target: Target | None  # None: of the first actor, whose plans have none
+
+
+class Made(NamedTuple):
+    """A plan [B] that an actor made, and what it was made of."""
+
+    plan: Plan
+    root: Plan              # [B] what it began from
+    target: Target | None   # [B]
+    context: Context | None  # [B] (of a plan that others give: None)
 
 
 def first_leaf(plan: Plan) -> jnp.ndarray:
@@ -70,3 +82,20 @@ def seeded(system: System, params: Params, coded: Coded, key: jnp.ndarray | None
     plan = plan_of_codes(system, *coded[:3], first=~coarse)
     given = tree_edits(root)
     return Seeded(plan._replace(num_edits=tree_edits(plan) - given), root, target)
+
+
+def make(
+    actor: System, params: Params, key: jnp.ndarray, percept: dict[str, jnp.ndarray], start: tuple[jnp.ndarray, ...],
+    mission: jnp.ndarray, above: Made | None, temperature: float,
+) -> Made:
+    """z ~ P_F(z|c) of an actor in B situations: from the root, or from the seed that the first leaf of the plan above gives.
+
+    Args:
+      params: of all actors. start: `windows.encode_start`. above: of the actor above; its plan and target are read.
+    """
+    view = actor_view(params, actor.name)
+    root, target = (roots(actor, mission.shape[0]), None) if above is None else begin_from(
+        actor, view, above.plan, first_leaf(above.plan), above.target)
+    context = actor.net(view, percept, start[0], mission, target, method="context")
+    plan = sample_plans(actor, sampler_view(view), key, context, None, Exploration(temperature), start=root)
+    return Made(plan, root, target, context)

@@ -11,6 +11,7 @@ from hjepa_gfn.errors import UserError
 from hjepa_gfn.models import fsq
 from hjepa_gfn.models.agent_network import AgentNetwork, NetworkSizes
 from hjepa_gfn.models.belief import Belief
+from hjepa_gfn.models.characteristics import KINDS, Characteristics
 from hjepa_gfn.models.indicators import Watchdog
 from hjepa_gfn.models.jepa import Jepa, JepaSizes, LevelSizes
 from hjepa_gfn.models.layers import Compute
@@ -32,8 +33,8 @@ from hjepa_gfn.plans import PlanSpec, root_plan
 from hjepa_gfn.worlds.egocentric_map import check_size
 from hjepa_gfn.worlds.language import VIEW_SIZE
 
-__all__ = ["GROUPS", "SAMPLER_GROUPS", "Params", "System", "actor_view", "init_indicators", "init_params", "level_sizes",
-           "make_system", "merge_groups", "model_view", "sampler_view", "split_groups"]
+__all__ = ["GROUPS", "SAMPLER_GROUPS", "Params", "System", "actor_view", "init_characteristics", "init_indicators",
+           "init_params", "level_sizes", "make_system", "merge_groups", "model_view", "sampler_view", "split_groups"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,7 @@ class System:
     above: System | None = None  # the actor whose leaf edges seed this one's plans (its finest scale is the coarsest here)
     lower: tuple[System, ...] = ()  # of the first actor: those below it, coarsest first
     share: bool = False          # of the first actor: whether all use the same transformer layers
+    characteristics: str = ""    # of the first actor: what the actors say of sub-plans (`models.characteristics`); "": nothing
 
     @property
     def actors(self) -> tuple[System, ...]:
@@ -99,6 +101,11 @@ class System:
     def watch(self, params: Params, *args, method: str) -> Any:
         """Applies a method of the indicators' networks."""
         return self.watchdog.apply({"params": params["indicators"]}, *args, method=method)
+
+    def describe(self, params: Params, lower: System, *args, method: str) -> Any:
+        """Of the first actor: applies a method of what the actor above `lower` says of the sub-plans of `lower`."""
+        own = {"params": params["characteristics"][lower.name]}
+        return _characteristics(self.characteristics, lower).apply(own, *args, method=method)
 
 
 WATCHDOG = 128  # hidden width of the indicators' networks, at most: they stay small whatever the trunk
@@ -153,7 +160,11 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int,
     for actor in found[1:]:
         lower.append(make(actor, lower[-1] if lower else first))
     share = bool(getattr(model, "share_layers", False)) and bool(lower)
-    return dataclasses.replace(first, belief=belief, lower=tuple(lower), share=share)
+    kind = getattr(model, "characteristics", "")
+    if kind and (kind not in KINDS or not lower):
+        raise UserError(f"model.characteristics={kind!r}: must be one of {', '.join(KINDS)} where there are two actors or more "
+                        "(model.actors), or ''")
+    return dataclasses.replace(first, belief=belief, lower=tuple(lower), share=share, characteristics=kind)
 
 
 def _make_actor(
@@ -198,6 +209,8 @@ def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params
         z = jnp.zeros((1, 2, jepa.state))
         made = system.belief.init(jax.random.fold_in(key_jepa, 1), z, window[:, :1], jnp.ones((1, 2), bool))
         groups["belief"] = made["params"]
+    if system.characteristics:
+        groups["characteristics"] = init_characteristics(system, jax.random.fold_in(key, 2))
     return {"jepa": levels["params"], **groups, "indicators": init_indicators(system, jax.random.fold_in(key, 1))}
 
 
@@ -217,3 +230,18 @@ def init_indicators(system: System, key: jnp.ndarray) -> Params:
     return system.watchdog.init(key, blank((1 + len(jepa.levels)) * jepa.state + sizes.queries * sizes.width),
                                 blank(len(jepa.levels[-1].action)),
                                 blank(jepa.state), blank(system.spec.num_scales))["params"]
+
+
+def _characteristics(kind: str, lower: System) -> Characteristics:
+    """The networks of one pair of actors."""
+    return Characteristics(kind, lower.above.spec.num_scales, min(2 * lower.network.sizes.width, WATCHDOG))
+
+
+def init_characteristics(system: System, key: jnp.ndarray) -> Params:
+    """Boxed parameters of the group `characteristics`: by the name of the lower actor of each pair."""
+    made = {}
+    for number, lower in enumerate(system.lower):
+        module, width = _characteristics(system.characteristics, lower), lower.network.sizes.width
+        given = jnp.zeros((1, width)), jnp.zeros((1,), jnp.int32)
+        made[lower.name] = module.init(jax.random.fold_in(key, number), *given)["params"]
+    return made

@@ -20,6 +20,7 @@ from hjepa_gfn.objectives.anti_collapse import term_of
 from hjepa_gfn.objectives.belief import belief_loss
 from hjepa_gfn.objectives.between import between_loss
 from hjepa_gfn.objectives.cases import make_case, make_told_case
+from hjepa_gfn.objectives.characteristics import characteristics_loss
 from hjepa_gfn.objectives.groups import SAMPLER_GROUPS, Params, actor_view, moving_groups
 from hjepa_gfn.objectives.indicators import indicators_loss
 from hjepa_gfn.objectives.jepa import jepa_loss
@@ -40,7 +41,8 @@ from hjepa_gfn.objectives.windows import encode_start
 __all__ = ["TrainState", "check_rows", "init_state", "learning_rate", "make_optimizer", "make_train_steps", "schedule"]
 
 Metrics = dict[str, jnp.ndarray]
-SAMPLING = ("e_step", "sleep", "m_step", "contrast", "indicators")  # the train steps that sample plans or texts
+# the train steps that sample plans or texts
+SAMPLING = ("e_step", "sleep", "m_step", "contrast", "indicators", "characteristics")
 OF_EVERY_ACTOR = ("habit", "ground", "e_step", "sleep", "m_step", "contrast")  # habit: of those with a context encoder
 SEEDS = 1 << 20  # folded into a loss's key, where seeds are drawn
 PLAIN = 0.4  # share of a lower actor's cases that begin from a plain root, where `em.plain` does not say
@@ -59,6 +61,8 @@ def check_rows(config: Any) -> None:
             f"{config.microbatches} x {config.groups}")
     group = config.data.batch_size // parts
     for name, rows in config.em.rows.items():
+        if name == "characteristics" and not config.model.get(name, ""):
+            continue
         room = group * config.data.window if name == "habit" else group
         if not 0 < rows <= room:
             raise UserError(f"em.rows.{name}={rows}: a group has {room} rows (batch_size / microbatches / groups = {group})")
@@ -202,7 +206,11 @@ def make_train_steps(
         of_params = {g: axes()[g] for g in moving}
         return mean_over_slices(partial(accumulate, loss_fn, moving), of_params, dtype, own, batch)
 
-    def train_step(name: str, names: tuple[str, ...], loss_fn: Callable, after: Callable | None = None, actor: str = ""):
+    def train_step(name: str, names: tuple[str, ...], loss_fn: Callable, after: Callable | None = None, actor: str | None = ""):
+        """`actor`: whose loss it is, which sees the parameters as this actor does; None: one of all actors, which sees all."""
+        whose = [actor] if actor is not None else [one.name for one in system.actors]
+        view = (lambda params: params) if actor is None else (lambda params: actor_view(params, actor))
+        actor = actor or ""
         loss_fn, full = loss_fn if name == "jepa" else grouped(loss_fn), step_name(name, actor)
 
         def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
@@ -211,12 +219,12 @@ def make_train_steps(
             moving = {g: state.params[g] for g in groups}
             fixed = dict(state.params)
             if name in SAMPLING:
-                sampler = {g: state.params[g] for g in moving_groups(state.params, SAMPLER_GROUPS, actor)}
+                sampler = {g: state.params[g] for who in whose for g in moving_groups(state.params, SAMPLER_GROUPS, who)}
                 sampler = gather_for_sampling(sampler, {g: axes()[g] for g in sampler}, dtype)
                 fixed |= {} if sampler is None else {"sampler": sampler}
 
             def wrapped(moving, key, batch):
-                return loss_fn(actor_view({**fixed, **moving}, actor), key, batch)
+                return loss_fn(view({**fixed, **moving}), key, batch)
 
             (loss, metrics), grads = gradients(wrapped, moving, keys_of(key, name), batch)
             new = apply_gradients(rate_of, tx, state, grads, groups)
@@ -254,10 +262,14 @@ def make_train_steps(
         slow = jax.tree.map(lambda s, p: decay * s + (1 - decay) * p, old.params["jepa_slow"], new.params["jepa"])
         return new.replace(params={**new.params, "jepa_slow": slow}), metrics
 
-    def indicators(params, key, batch):
-        window = _first(batch["random"], rows.indicators)
-        percept = {name: window[name][:, 0] for name in ("view", "direction")}
-        return indicators_loss(params, key, percept, batch["mission"][:rows.indicators], system, config.agent.temperature)
+    def planning(loss: Callable, count: int) -> Callable:
+        """A loss of plans that are made in the situations at the windows' first steps, as the agent makes them."""
+        def of_situations(params, key, batch):
+            window = _first(batch["random"], count)
+            percept = {name: window[name][:, 0] for name in ("view", "direction")}
+            return loss(params, key, percept, batch["mission"][:count], system, config.agent.temperature)
+
+        return of_situations
 
     steps = {"jepa": train_step("jepa", ("jepa",), jepa, follow)}
     for actor in system.actors:
@@ -265,7 +277,10 @@ def make_train_steps(
             # one that reads situations by the layers of all learns to read them with the others
             if name != "habit" or not actor.name or not system.share:
                 steps[step_name(name, actor.name)] = train_step(name, groups, *fns, actor=actor.name)
-    steps["indicators"] = train_step("indicators", ("indicators",), indicators)
+    steps["indicators"] = train_step("indicators", ("indicators",), planning(indicators_loss, rows.indicators))
+    if system.characteristics:
+        foreseen = planning(characteristics_loss, rows.characteristics)
+        steps["characteristics"] = train_step("characteristics", ("characteristics",), foreseen, actor=None)
     if config.jepa.get("between", 0.0) > 0:
         steps["between"] = train_step("between", ("jepa",), between)
     if system.belief:
@@ -294,4 +309,5 @@ def schedule(config: Any, step: int) -> tuple[str, ...]:
     if step < s.ground_steps:
         return due("habit", "ground", "belief")
     step -= s.ground_steps
-    return due("habit", "ground", "e_step", "sleep", "m_step", "contrast", "indicators", "belief")
+    described = ("characteristics",) if config.model.get("characteristics", "") else ()
+    return due("habit", "ground", "e_step", "sleep", "m_step", "contrast", "indicators", *described, "belief")

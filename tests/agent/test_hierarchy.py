@@ -13,12 +13,12 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 import test_actors  # noqa: E402
 import tiny  # noqa: E402
 
-from hjepa_gfn.agent import following, hierarchy, modes  # noqa: E402
+from hjepa_gfn.agent import following, modes  # noqa: E402
 from hjepa_gfn.agent.decision import Decision  # noqa: E402
 from hjepa_gfn.agent.hierarchy import plan_down, what_is_left  # noqa: E402
-from hjepa_gfn.agent.optimisation_mode import OptimisationMode  # noqa: E402
 from hjepa_gfn.agent.reading import FirstLeg, first_leg  # noqa: E402
 from hjepa_gfn.errors import UserError  # noqa: E402
+from hjepa_gfn.objectives import seeds  # noqa: E402
 from hjepa_gfn.plans import PlanSpec, parse_plan, print_plan, root_plan  # noqa: E402
 from hjepa_gfn.worlds.protocol import Observation  # noqa: E402
 
@@ -76,7 +76,7 @@ def decided():
         seen.append((start, made))
         return made
 
-    sample, hierarchy.sample_plans = hierarchy.sample_plans, spy
+    sample, seeds.sample_plans = seeds.sample_plans, spy
     try:
         def run(p, key, percept, mission, held):
             seen.clear()
@@ -86,7 +86,7 @@ def decided():
         inputs = test_actors.params(True), jax.random.key(0), tiny.percepts(6), tiny.words(6, tiny.MISSION), (plans(texts),)
         return texts, jax.device_get(jax.jit(run)(*inputs))
     finally:
-        hierarchy.sample_plans = sample
+        seeds.sample_plans = sample
 
 
 def test_the_lower_actor_plans_from_the_first_leaf_of_the_upper_plan_and_its_steps_are_executed():
@@ -168,7 +168,5 @@ def test_what_several_actors_do_not_do_is_said():
     options.plan_samples = 1
     agent = SimpleNamespace(act=modes.compiled(SYSTEM, options), config=test_actors.get_config(), system=SYSTEM)
     assert [plan.batch_shape for plan in agent.act["blank"](4)] == [(4,)]
-    with pytest.raises(UserError, match="optimisation mode moves the plans of one actor"):
-        OptimisationMode(agent, 0)
     assert "blank" not in modes.compiled(tiny.system(), options)
     assert root_plan(UPPER.spec, (4,)).code.shape == agent.act["blank"](4)[0].code.shape

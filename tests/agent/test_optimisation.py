@@ -179,7 +179,7 @@ def test_the_mode_stops_where_nothing_moves(found):
 def test_options():
     assert options_of({}) == Optimise() and options_of({"optimise": {"chains": 5}}).chains == 5
     for wrong in (dict(choose="worst"), dict(energy="text"), dict(proposals="posterior"), dict(schedule="x"), dict(chains=0),
-                  dict(tau=0.0), dict(moves=-1), dict(mix=2.0), dict(colour=1)):
+                  dict(tau=0.0), dict(moves=-1), dict(elaborate=-1), dict(mix=2.0), dict(colour=1)):
         with pytest.raises(UserError, match=r"agent\.optimise"):
             options_of({"optimise": wrong})
     assert dataclasses.replace(Optimise(), energy="plan_and_text", proposals="posterior").proposals == "posterior"

@@ -34,7 +34,8 @@ def test_unknown_field(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("module", ["evaluate", "export", "watchdog", "diagnose", "faithfulness", "safety", "resistance"])
+@pytest.mark.parametrize("module", [
+    "evaluate", "export", "watchdog", "diagnose", "faithfulness", "safety", "resistance", "characteristics"])
 def test_missing_checkpoint(module, tmp_path):
     refused(call(module, f"--checkpoint={tmp_path}/none", f"--out={tmp_path}/out"), "none")
     assert not (tmp_path / "out").exists()

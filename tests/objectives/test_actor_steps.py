@@ -17,6 +17,7 @@ from hjepa_gfn.data.pipeline import batch_shapes  # noqa: E402
 from hjepa_gfn.distributed import abstract_state, jit_step, make_mesh, put_batch, unbox  # noqa: E402
 from hjepa_gfn.distributed.program_flops import program_flops  # noqa: E402
 from hjepa_gfn.distributed.steps import shardings_of  # noqa: E402
+from hjepa_gfn.errors import UserError  # noqa: E402
 from hjepa_gfn.gflownet.gate import Gate  # noqa: E402
 from hjepa_gfn.objectives import cost, train_steps  # noqa: E402
 from hjepa_gfn.objectives.state import gate_of, with_gate  # noqa: E402
@@ -111,8 +112,25 @@ def test_every_actor_has_a_gate_of_its_own():
     assert with_gate(plain, "", Gate(1, 2)).gate == gate_of(with_gate(plain, "", Gate(1, 2)), "") == Gate(1, 2)
 
 
-def test_the_formulas_of_a_lower_actor_are_within_five_percent_of_the_program(name="contrast@lower"):
+def test_what_actors_say_of_sub_plans_is_a_step_of_all_of_them_where_it_is_asked_for():
     c = config()
+    assert "characteristics" not in made()[4] and "characteristics" not in made()[3].params
+    last = c.schedule.jepa_steps + c.schedule.ground_steps
+    c.model.characteristics = "risk"
+    with pytest.raises(UserError, match="em.rows.characteristics=9: a group has 2 rows"):
+        c.em.rows.characteristics = 9
+        train_steps.check_rows(c)
+    c.em.rows.characteristics = 2
+    system = make_system(c.model, 20, c.data.text_length, 7)
+    steps = train_steps.make_train_steps(system, c)
+    assert set(steps) == {*made()[4], "characteristics"} == set(cost.step_flops(c))
+    assert set(train_steps.schedule(c, last)) - set(train_steps.schedule(made()[0], last)) == {"characteristics"}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("contrast@lower", ""), ("characteristics", "learned")])
+def test_the_formulas_of_a_lower_actor_are_within_five_percent_of_the_program(name, kind):
+    c = config()
+    c.model.characteristics, c.em.rows.characteristics = kind, 2
     c.model.update(dict(layers=2, max_legs=6, max_steps=10, width=256, mlp=512, heads=4, state=128, hidden=256))
     c.data.update(dict(window=16, text_length=64, mission_length=16, batch_size=4, vocab=512))
     c.groups = 2

@@ -16,7 +16,7 @@ from hjepa_gfn.distributed.compiled_text import collectives
 from hjepa_gfn.distributed.mesh import AXES
 from hjepa_gfn.distributed.steps import shardings_of
 from hjepa_gfn.errors import UserError
-from hjepa_gfn.objectives import belief, between, em, indicators, jepa, ranking, reachability, train_steps
+from hjepa_gfn.objectives import belief, between, characteristics, em, indicators, jepa, ranking, reachability, train_steps
 from hjepa_gfn.objectives.system import GROUPS, make_system, merge_groups, split_groups
 from hjepa_gfn.worlds import jitted
 
@@ -150,7 +150,7 @@ def test_registry_schedule_and_config_name_the_same_steps(config, system):
     last = config.schedule.jepa_steps + config.schedule.ground_steps
     scheduled = {n for step in (0, config.schedule.jepa_steps, last) for n in train_steps.schedule(config, step)}
     assert scheduled == set(NAMES)
-    assert set(config.schedule.every) | {"jepa"} == set(NAMES)
+    assert set(config.schedule.every) | {"jepa"} == {*NAMES, "characteristics"}  # the last is of several actors
 
 
 def test_the_step_between_levels_is_there_where_it_has_a_weight(config, system):
@@ -172,9 +172,9 @@ def test_every_loss_is_part_of_a_registered_step():
     """Whatever the modules of losses define as one (`..._loss`, `..._step`) is called from the registry's module."""
     called = {node.attr if isinstance(node, ast.Attribute) else node.id for node in ast.walk(
         ast.parse(inspect.getsource(train_steps))) if isinstance(node, ast.Attribute | ast.Name)}
-    parts = {"macro_loss", "reach_loss"}  # terms of jepa_loss
+    parts = {"macro_loss", "reach_loss", "pair_loss"}  # terms of jepa_loss, and of characteristics_loss
     losses = {name for module in (
-        em, ranking, jepa, indicators, belief, between, reachability) for name, fn in vars(module).items()
+        em, ranking, jepa, indicators, characteristics, belief, between, reachability) for name, fn in vars(module).items()
               if inspect.isfunction(fn) and fn.__module__ == module.__name__ and name.endswith(("_loss", "_step"))}
     assert {"e_step", "m_step", "sleep_loss", "jepa_loss", "contrast_loss", "belief_loss"} <= losses
     assert losses - parts <= called
