@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 from jax.sharding import PartitionSpec
 
-from hjepa_gfn.distributed import ShardingRules, constrain, in_groups, make_mesh, param_shardings, unbox, use_mesh
+from hjepa_gfn.distributed import ShardingRules, constrain, in_groups, make_mesh, param_shardings, sharding, unbox, use_mesh
 from hjepa_gfn.errors import UserError
 
 
@@ -124,3 +124,17 @@ def test_what_groups_do_with_their_rows_stays_on_their_device():
 def test_rules_that_mean_nothing_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         ShardingRules(**change)
+
+
+@pytest.mark.parametrize(("name", "held"), [("cpu", False), ("tpu", False), ("gpu", True), ("cuda", True)])
+def test_values_are_held_fixed_where_programs_are_traced_for_gpus(monkeypatch, name, held):
+    monkeypatch.setattr(sharding, "platform", lambda: name)
+
+    def loss(x, key):
+        noise, x = sharding.settled((jax.random.uniform(key, x.shape), x))
+        return jnp.sum(x * noise)
+
+    x, keys = jnp.arange(3.0), jax.random.split(jax.random.key(0), 2)
+    gradients = jax.vmap(jax.grad(loss), (None, 0))
+    np.testing.assert_allclose(gradients(x, keys), jax.vmap(lambda key: jax.random.uniform(key, (3,)))(keys))
+    assert ("optimization_barrier" in str(jax.make_jaxpr(gradients)(x, keys))) is held
