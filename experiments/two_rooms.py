@@ -123,7 +123,7 @@ def main() -> None:
 
 CHANGES = (
     "steps", "batch", "window", "rate", "chunk", "dtype", "episodes", "split", "samples", "iterations", "knots", "hold",
-    "replan", "warm", "longest", "roam", "horizon", "from_first")
+    "replan", "warm", "longest", "roam", "horizon", "from_first", "predictor")
 
 
 def define_flags() -> None:
@@ -140,6 +140,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("window", None, "steps of a walk in training", lower_bound=1)
     flags.DEFINE_integer("horizon", None, "steps of open-loop prediction", lower_bound=1)
     flags.DEFINE_bool("from_first", None, "whether only a walk's first state is predicted from")
+    flags.DEFINE_enum("predictor", None, ["residual", "gru"], "what foresees; EB-JEPA's is a GRU")
     flags.DEFINE_integer("roam", None, "steps of a whole walk, of which training sees a window; 0: the window", lower_bound=0)
     flags.DEFINE_float("rate", None, "learning rate", lower_bound=0.0)
     flags.DEFINE_integer("chunk", None, "training steps in one compiled call", lower_bound=1)
