@@ -21,8 +21,9 @@ from experiments.evaluate import read_agent
 from hjepa_gfn.agent.agent import Agent, world_for
 from hjepa_gfn.agent.following import CHUNK
 from hjepa_gfn.agent.modes import optimiser
-from hjepa_gfn.agent.optimisation import Optimise, optimise, options_of
+from hjepa_gfn.agent.optimisation import optimise
 from hjepa_gfn.agent.optimisation_mode import OptimisationMode
+from hjepa_gfn.agent.options import Optimise, options_of
 from hjepa_gfn.agent.runner import run_episodes
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.drawing_compute import draw

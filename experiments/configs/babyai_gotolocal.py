@@ -86,7 +86,7 @@ def get_config() -> ConfigDict:
         # which indicator switches modes, in order of precedence: see agent.controller
         controller=("surprise > 2: habitual -> planning", "charge < 0: planning -> habitual"),
     ))
-    c.agent.optimise = ConfigDict(dict(  # fields of agent.optimisation.Optimise, explained there
+    c.agent.optimise = ConfigDict(dict(  # fields of agent.options.Optimise, explained there
         chains=1, moves=2, tau=1.0, patience=4, choose="sample", energy="plan", proposals="prior", schedule="halving", mix=0.1,
         characteristics=1.0, elaborate=1))  # of several actors, with model.characteristics
     c.evaluation = ConfigDict(dict(

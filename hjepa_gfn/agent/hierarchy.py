@@ -6,7 +6,8 @@ import jax.numpy as jnp
 
 from hjepa_gfn.agent.decision import Decision, Percept, passes_to_build
 from hjepa_gfn.agent.elaboration import edge_name, recall
-from hjepa_gfn.agent.optimisation import FAR, Anytime, Optimise, decide, optimise
+from hjepa_gfn.agent.optimisation import FAR, Anytime, decide, optimise
+from hjepa_gfn.agent.options import Optimise
 from hjepa_gfn.agent.reading import FirstLeg, first_leg
 from hjepa_gfn.gflownet.rollout import choose
 from hjepa_gfn.objectives.energy import energy_of, make_ground

@@ -9,7 +9,8 @@ import numpy as np
 
 from hjepa_gfn.agent.decision import TOO_VAGUE, Decision, Percept, encode, passes_to_build
 from hjepa_gfn.agent.hierarchy import optimise_down, plan_down
-from hjepa_gfn.agent.optimisation import Optimise, decide, optimise, options_of
+from hjepa_gfn.agent.optimisation import decide, optimise
+from hjepa_gfn.agent.options import Optimise, options_of
 from hjepa_gfn.agent.reading import code_distance, first_leg
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.objectives.em import sample_text

@@ -16,8 +16,7 @@ best plan, before the next move. Each such time the target changes: stationary i
 """
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +24,10 @@ import numpy as np
 
 from hjepa_gfn.agent.decision import TOO_VAGUE, Decision, Percept, Trace, encode, passes_to_build
 from hjepa_gfn.agent.elaboration import Memory, edge_name, edge_risk, elaborate, nothing_made, recall, true_risk
+from hjepa_gfn.agent.options import Optimise
 from hjepa_gfn.agent.reading import first_leg
-from hjepa_gfn.errors import UserError
 from hjepa_gfn.gflownet import mcmc
 from hjepa_gfn.gflownet.rollout import choose
-from hjepa_gfn.gflownet.schedules import Geometric, Halving, Schedule, Uniform
 from hjepa_gfn.models.agent_network import Context
 from hjepa_gfn.objectives.cases import take, take_ground
 from hjepa_gfn.objectives.em import sample_text
@@ -41,57 +39,6 @@ from hjepa_gfn.objectives.text_moves import num_words, rewrite
 from hjepa_gfn.plans import Plan
 
 FAR = 1 << 30  # further keys are folded in here: far from the counters that the noise of the first plans is drawn at
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimise:
-    """`config.agent.optimise`.
-
-    Raises:
-      UserError: a value that means nothing.
-    """
-
-    chains: int = 1             # C, in each situation
-    moves: int = 2              # M, the budget
-    tau: float = 1.0            # of the target exp(-E / tau); 1 is exact
-    patience: int = 4           # moves without any acceptance after which the mode stops; 0: never
-    choose: str = "sample"      # what is acted on: "sample", a chain's last state; "best", the least energy met
-    energy: str = "plan"        # "plan" or "plan_and_text"
-    proposals: str = "prior"    # policy that moves plans: "prior", or with "plan_and_text" also "posterior", which reads x
-    schedule: str = "halving"   # q(K|n, move): "halving", "uniform", "geometric"
-    mix: float = 0.1            # share of uniform K in "halving"
-    characteristics: float = 1.0  # w, of several actors with characteristics: nats for each nat a decision of risk foreseen
-    elaborate: int = 1          # moves between two sub-plans that are made then; 0: none is made
-
-    def __post_init__(self):
-        allowed = {"choose": ("sample", "best"), "energy": ("plan", "plan_and_text"), "proposals": ("prior", "posterior"),
-                   "schedule": ("halving", "uniform", "geometric")}
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                raise UserError(f"agent.optimise.{name}={getattr(self, name)!r}: one of {', '.join(values)}")
-        if self.proposals == "posterior" and self.energy == "plan":
-            raise UserError("agent.optimise.proposals='posterior' reads the chain's text: it needs energy='plan_and_text'")
-        if self.chains < 1 or self.moves < 0 or self.patience < 0 or self.elaborate < 0:
-            raise UserError("agent.optimise: chains must be at least 1, moves, patience and elaborate at least 0")
-        if not self.tau > 0 or not 0 <= self.mix <= 1:
-            raise UserError("agent.optimise: tau must be above 0, and mix between 0 and 1")
-
-    @property
-    def halves(self) -> Schedule:
-        """The schedule of K, for plans and texts."""
-        return {"halving": Halving(self.mix), "uniform": Uniform(), "geometric": Geometric()}[self.schedule]
-
-
-def options_of(agent: Any) -> Optimise:
-    """The options of a `config.agent`; exports from before there were any get the defaults.
-
-    Raises:
-      UserError: unknown or meaningless options.
-    """
-    try:
-        return Optimise(**dict(agent.get("optimise", {})))
-    except TypeError as error:
-        raise UserError(f"agent.optimise: {error}") from error
 
 
 class Chains(NamedTuple):

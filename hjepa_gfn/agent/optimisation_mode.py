@@ -8,7 +8,7 @@ import numpy as np
 
 from hjepa_gfn.agent.agent import Agent
 from hjepa_gfn.agent.following import CHUNK, OnDecision, PlanFollower
-from hjepa_gfn.agent.optimisation import options_of
+from hjepa_gfn.agent.options import options_of
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.worlds.protocol import Observation
 

@@ -17,7 +17,8 @@ from hjepa_gfn.agent import elaboration, optimisation  # noqa: E402
 from hjepa_gfn.agent.decision import encode  # noqa: E402
 from hjepa_gfn.agent.elaboration import edge_name, nothing_made, recall  # noqa: E402
 from hjepa_gfn.agent.hierarchy import optimise_down, what_is_left  # noqa: E402
-from hjepa_gfn.agent.optimisation import Chains, Optimise, Scene, advance, rescore  # noqa: E402
+from hjepa_gfn.agent.optimisation import Chains, Scene, advance, rescore  # noqa: E402
+from hjepa_gfn.agent.options import Optimise  # noqa: E402
 from hjepa_gfn.agent.reading import first_leg  # noqa: E402
 from hjepa_gfn.gflownet import mcmc  # noqa: E402
 from hjepa_gfn.objectives import characteristics as chars  # noqa: E402

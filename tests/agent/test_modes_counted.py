@@ -8,8 +8,8 @@ import pytest
 
 from hjepa_gfn.agent import following
 from hjepa_gfn.agent.decision import Decision
-from hjepa_gfn.agent.optimisation import Optimise
 from hjepa_gfn.agent.optimisation_mode import OptimisationMode
+from hjepa_gfn.agent.options import Optimise
 from hjepa_gfn.agent.reading import FirstLeg
 from hjepa_gfn.agent.runner import HabitualMode, PlanningMode
 from hjepa_gfn.errors import UserError

@@ -15,7 +15,8 @@ import tiny  # noqa: E402
 
 from hjepa_gfn.agent.decision import encode  # noqa: E402
 from hjepa_gfn.agent.modes import plan  # noqa: E402
-from hjepa_gfn.agent.optimisation import Chains, Optimise, Scene, advance, decide, optimise, options_of  # noqa: E402
+from hjepa_gfn.agent.optimisation import Chains, Scene, advance, decide, optimise  # noqa: E402
+from hjepa_gfn.agent.options import Optimise, options_of  # noqa: E402
 from hjepa_gfn.agent.reading import first_leg  # noqa: E402
 from hjepa_gfn.errors import UserError  # noqa: E402
 from hjepa_gfn.gflownet.exact import normalise  # noqa: E402

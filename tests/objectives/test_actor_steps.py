@@ -24,8 +24,9 @@ from hjepa_gfn.objectives.state import gate_of, with_gate  # noqa: E402
 from hjepa_gfn.objectives.system import make_system  # noqa: E402
 
 
-def config(share=True):
+def config(share=True, kind=""):
     c = demo.tiny_config()
+    c.model.characteristics, c.em.rows.characteristics = kind, 2
     c.model.levels = [*c.model.levels, dict(name="clause", code=(3,), action=(3,), longest=2, segments="clauses", most=2)]
     c.model.actors = (dict(scales=("clause", "subgoal")), dict(scales=("subgoal", "step"), name="lower"))
     c.model.share_layers, c.model.belief.size, c.schedule.every.belief, c.data.worlds, c.jepa.exploring = share, 0, 0, 0, 0
@@ -40,9 +41,9 @@ def batch(c):
 
 
 @functools.cache
-def made(share=True):
+def made(share=True, kind=""):
     """(config, system, init, a first state with random parameters, train steps); nothing is compiled."""
-    c = config(share)
+    c = config(share, kind)
     system = make_system(c.model, 20, c.data.text_length, 7)
     init = lambda key: train_steps.init_state(system, c, key)
     state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), unbox(jax.eval_shape(init, jax.random.key(0))))
@@ -50,9 +51,9 @@ def made(share=True):
     return c, system, init, state.replace(params=jax.device_get(drawn)), train_steps.make_train_steps(system, c)
 
 
-def run(name, share, meshes):
+def run(name, share, meshes, kind=""):
     """(metrics, gradients, the new state) of a first step on each mesh."""
-    c, _, init, first, steps = made(share)
+    c, _, init, first, steps = made(share, kind)
     found = []
     for sizes in meshes:
         mesh = make_mesh(**sizes)
@@ -80,17 +81,21 @@ def test_the_registry_holds_the_steps_of_every_actor_and_the_schedule_names_them
     assert set(state.params) == set(state.optimizer) | {"target", "target@lower"}
 
 
+ALL_MESHES = pytest.mark.skipif(not os.environ.get("ALL_MESHES"), reason="goes with ALL_MESHES=1")
+
+
 # contrast samples plans from seeds, reads texts and trains the energy; compiled for a mesh it takes most of a minute
 @pytest.mark.parametrize(("name", "share", "groups"), [
     ("habit@lower", False, {"encoder@lower", "habit@lower"}),
-    pytest.param("contrast@lower", True, {"shared", "encoder@lower", "model@lower"}, marks=pytest.mark.skipif(
-        not os.environ.get("ALL_MESHES"), reason="goes with ALL_MESHES=1"))])
+    pytest.param("characteristics", True, {"characteristics"}, marks=ALL_MESHES),
+    pytest.param("contrast@lower", True, {"shared", "encoder@lower", "model@lower"}, marks=ALL_MESHES)])
 def test_a_lower_actors_step_agrees_on_meshes(name, share, groups):
-    (one, a, new), (other, b, _) = run(name, share, ({}, {"data": 2, "fsdp": 2, "tensor": 2}))
+    kind = "learned" if name == "characteristics" else ""
+    (one, a, new), (other, b, _) = run(name, share, ({}, {"data": 2, "fsdp": 2, "tensor": 2}), kind)
     assert one["loss"] == pytest.approx(other["loss"], rel=1e-5) and one["grad_norm"] > 0
     size = np.sqrt(sum((leaf**2).sum() for leaf in a.values()))
     assert np.sqrt(sum(((a[leaf] - b[leaf]) ** 2).sum() for leaf in a)) <= 1e-5 * size
-    assert demo.changed(made(share)[3].optimizer, new.optimizer) == groups
+    assert demo.changed(made(share, kind)[3].optimizer, new.optimizer) == groups
 
 
 def test_a_lower_actors_step_moves_its_own_groups_and_shared_layers_and_renews_its_copy():
@@ -129,8 +134,7 @@ def test_what_actors_say_of_sub_plans_is_a_step_of_all_of_them_where_it_is_asked
 
 @pytest.mark.parametrize(("name", "kind"), [("contrast@lower", ""), ("characteristics", "learned")])
 def test_the_formulas_of_a_lower_actor_are_within_five_percent_of_the_program(name, kind):
-    c = config()
-    c.model.characteristics, c.em.rows.characteristics = kind, 2
+    c = config(kind=kind)
     c.model.update(dict(layers=2, max_legs=6, max_steps=10, width=256, mlp=512, heads=4, state=128, hidden=256))
     c.data.update(dict(window=16, text_length=64, mission_length=16, batch_size=4, vocab=512))
     c.groups = 2
