@@ -94,6 +94,7 @@ def report_all(
         raise UserError(f"--steps={','.join(steps)}: no train step {min(unknown)}; there are {', '.join(registry)}")
     trained = {group: tree for group, tree in abstract.params.items() if not is_copy(group)}
     count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
+    stacks = aot.stacks_of(trained, [n for n in (config.model.layers, config.model.context_layers) if n > 1])
     model_flops = step_flops(config)
     settings = {
         "topology": topology, "num_slices": num_slices, "devices": mesh.devices.size, "mesh": sizes,
@@ -114,8 +115,7 @@ def report_all(
             out["steps"][step] = earlier[step]
             print(f"{step:{wide}} is the same program as in the report", flush=True)
             continue
-        layers = [n for n in (config.model.layers, config.model.context_layers) if n > 1]
-        found = aot.report(lowered, mesh, kind.generation.hbm_gib, layers, aot.FAST if fast else None)
+        found = aot.report(lowered, mesh, kind.generation.hbm_gib, stacks, aot.FAST if fast else None)
         # of the same work without rematerialisation, by formula
         found["parameters"] = count(trained)
         found["over_model_flops"] = round(found["program_flops"] / model_flops[step], 4)

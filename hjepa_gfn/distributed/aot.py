@@ -5,8 +5,9 @@ All figures are the compiler's, of programs that were never run.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -41,11 +42,11 @@ def lower(step: Callable, abstract_state: Any, abstract_batch: Any, mesh: Mesh, 
 
 
 def report(
-    lowered: Lowered, mesh: Mesh, hbm_gib: float, layers: Sequence[int], options: dict[str, Any] | None = None
+    lowered: Lowered, mesh: Mesh, hbm_gib: float, stacks: Mapping[int, int], options: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Compiles; memory, traffic and work of one device in one call. Loops that may end early count at their longest.
 
-    layers: the depths of the system's scanned stacks, of which no parameter may be gathered whole.
+    stacks: of the system's scanned stacks, of which no parameter may be gathered whole: see `stacks_of`.
     """
     begin = time.monotonic()
     compiled = lowered.program.compile(compiler_options=options)
@@ -66,12 +67,19 @@ def report(
         "ici_bytes": sum(moved.values()) - between, "dcn_bytes": between, "moved_by_axes": moved,
         "largest_between_slices": [
             {"kind": c.kind, "shape": list(c.shape), "times": c.times, "bytes": c.bytes * c.times} for c in sent[:6]],
-        "collectives": len(found), "whole_stacks_gathered": whole_stacks(found, layers),
+        "collectives": len(found), "whole_stacks_gathered": whole_stacks(found, stacks, mesh.shape),
         "program_flops": lowered.flops, "flops_per_device": lowered.flops / devices,
         # matmuls that the partitioner does more than once: the compiler's count over an even share, bodies of loops once
         "partition_waste": round(once * devices / max(lowered.flops_once, 1), 4),
         "compile_seconds": round(seconds, 1), "digest": lowered.digest,
     }
+
+
+def stacks_of(params: Any, layers: Sequence[int]) -> dict[int, int]:
+    """Of each depth among `layers`, the elements of the smallest parameter [depth, in, out]."""
+    kernels = [leaf.shape for leaf in jax.tree.leaves(params) if len(leaf.shape) == 3]
+    return {depth: min(math.prod(shape) for shape in kernels if shape[0] == depth)
+            for depth in set(layers) & {shape[0] for shape in kernels}}
 
 
 def batch_shards(mesh: Mesh) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -85,14 +85,22 @@ def in_loops(parts: dict[str, list[str]]) -> set[str]:
     return found
 
 
-def whole_stacks(found: Sequence[Collective], layers: Sequence[int]) -> int:
+def whole_stacks(found: Sequence[Collective], stacks: Mapping[int, int], sizes: Mapping[str, int]) -> int:
     """How many gathers outside of loops bring together a parameter [L, in, out] of all layers of a stack: none should.
 
     Along `data` alone no parameter is brought together, as none is spread over it: that is the second half of the reduction of
-    a gradient.
+    a gradient. What is smaller than any parameter is none.
+
+    Args:
+      stacks: of each depth L, the elements of its smallest parameter of three dimensions. sizes: of the mesh's axes.
     """
-    return sum(c.kind == "all-gather" and not c.in_loop and len(c.shape) == 3 and c.shape[0] in layers
-               and bool({"fsdp", "tensor"} & set(c.axes)) for c in found)
+    count = 0
+    for c in found:
+        over = {"fsdp", "tensor"} & set(c.axes)
+        if c.kind == "all-gather" and not c.in_loop and over and len(c.shape) == 3 and c.shape[0] in stacks:
+            still_spread = math.prod(sizes[axis] for axis in {"fsdp", "tensor"} - over)
+            count += math.prod(c.shape) * still_spread >= stacks[c.shape[0]]
+    return count
 
 
 def _constants(parts: dict[str, list[str]], name: str) -> list[int]:

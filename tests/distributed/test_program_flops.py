@@ -2,12 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.experimental import pallas as pl
 from jax.sharding import NamedSharding, PartitionSpec
 
 from hjepa_gfn.distributed import make_mesh
-from hjepa_gfn.distributed.compiled_text import collectives, compiled_flops, moved_by_axes
+from hjepa_gfn.distributed.aot import stacks_of
+from hjepa_gfn.distributed.compiled_text import Collective, collectives, compiled_flops, moved_by_axes, whole_stacks
 from hjepa_gfn.distributed.mesh import AXES
 from hjepa_gfn.distributed.program_flops import count_flops, program_flops
 
@@ -110,3 +112,21 @@ def test_groups_written_out_and_as_permutations_of_iota():
     pairs = "  %x.1 = f32[4]{0} collective-permute(%y), channel_id=1, source_target_pairs={{0,2},{2,0},{1,3},{3,1}}"
     found, = collectives(text.format(pairs), AXES, [1, 2, 2, 2])
     assert found.axes == ("fsdp",)
+
+
+@pytest.mark.parametrize(("change", "counted"), [
+    ({}, 1),
+    ({"kind": "all-reduce"}, 0), ({"in_loop": True}, 0), ({"shape": (7, 64, 128)}, 0),
+    ({"axes": ("data",)}, 0),                                   # a gradient whose reduction ends
+    ({"axes": ("tensor", "fsdp"), "shape": (6, 64, 512)}, 1),   # the whole of it
+    ({"axes": ("tensor",), "shape": (6, 4, 128)}, 0)])          # an activation
+def test_what_counts_as_a_stack_that_is_gathered(change, counted):
+    """A parameter [6, 64, 512] over fsdp 8 and tensor 4, brought together along fsdp: 128 columns are left on a device."""
+    one = Collective("all-gather", ("fsdp",), 0.0, 1, (6, 64, 128), False)._replace(**change)
+    assert whole_stacks([one], {6: 6 * 64 * 512}, {"replica": 1, "data": 2, "fsdp": 8, "tensor": 4}) == counted
+
+
+def test_the_smallest_parameter_of_each_stack():
+    params = {"a": {"q": np.zeros((6, 4, 8)), "up": np.zeros((6, 4, 16)), "norm": np.zeros((6, 4))}, "b": np.zeros((3, 2, 5)),
+              "table": np.zeros((100, 4))}
+    assert stacks_of(params, [6, 3, 9]) == {6: 192, 3: 30}
