@@ -58,7 +58,9 @@ def facts(report: Mapping[str, Any]) -> str:
     if number_of_seeds(report) is not None:
         parts.append(f"{in_words(number_of_seeds(report))} test seeds")
     if is_number(report.get("wall_seconds")):
-        parts.append(f"{duration(report['wall_seconds'])} of evaluation")
+        # a demo's time counts from its corpus on
+        what = "from the corpus to this page" if report.get("training") else "of evaluation"
+        parts.append(f"{duration(report['wall_seconds'])} {what}")
     return " · ".join(map(esc, parts))
 
 

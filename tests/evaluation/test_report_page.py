@@ -19,7 +19,7 @@ from hjepa_gfn.evaluation import report as report_module
 from hjepa_gfn.evaluation.report import EdgeView, EpisodeView, PlanView, TextView, write_report
 from hjepa_gfn.evaluation.report_html import look_up
 from hjepa_gfn.evaluation.report_player import playback, render_player
-from hjepa_gfn.evaluation.report_sections import headline
+from hjepa_gfn.evaluation.report_sections import facts, headline
 
 VOID = {"meta", "link", "img", "input", "br"}
 NASTY = '</script><script>alert(1)</script><img src=x onerror="alert(2)"> & "quotes" \' <!--'
@@ -287,3 +287,8 @@ def test_what_cannot_be_written_is_one_clear_line_and_damages_nothing(tmp_path, 
         write_report(tmp_path / "out", {**REPORT, "seeds": 1})
     assert (json_path.read_bytes(), html_path.read_bytes()) == before
     assert sorted(os.listdir(tmp_path / "out")) == ["report.html", "report.json"], "no half-written file stays"
+
+
+def test_a_time_that_holds_the_training_is_not_called_evaluation():
+    assert "of evaluation" in facts({"wall_seconds": 83.25})
+    assert "from the corpus to this page" in facts({"wall_seconds": 83.25, "training": {"seconds_corpus_and_training": 60.0}})
