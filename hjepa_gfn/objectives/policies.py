@@ -78,8 +78,7 @@ def sample_paths(
             log_site = jnp.where(mixed[:, None], jnp.where(logits.log_site > NEG / 2, 0.0, NEG), log_site)
             stop_prob = jnp.where(mixed, 0.5, stop_prob)
         stop = (uniform[0] < stop_prob) | (logits.log_go < NEG / 2)  # where no edit is legal STOP is certain
-        site = sample_index(uniform[1], log_site)
-        site = settled(site)
+        site = settled(sample_index(uniform[1], log_site))
         log_code = system.net(params, features[:, 0], site, readers, method="codes") / explore.temperature
         code = sample_index(uniform[2], log_code) - vocabulary_index(spec, site, 0)
         code = jnp.where(site % 3 == EXPAND, 0, code)

@@ -1,9 +1,12 @@
 """Timing of train steps: what is timed, what is counted, and what is refused."""
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from experiments import bench_steps
+from experiments.configs.babyai_scale import get_config
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.objectives.policies import roots, sample_paths
 from hjepa_gfn.plans import forward_mask
@@ -29,6 +32,14 @@ def test_plans_grow_to_their_capacity_where_policies_never_stop():
     assert not forward_mask(longest.final, system.spec).any(), "only STOP is legal at the end"
 
 
-def test_a_step_that_there_is_not_is_one_line(tmp_path):
+def test_a_missing_corpus_is_one_line(tmp_path):
     with pytest.raises(UserError, match="corpus"):
         bench_steps.bench(None, str(tmp_path), ["jepa"], 1, True, 0)
+
+
+def test_a_step_that_there_is_not_is_one_line(monkeypatch):
+    monkeypatch.setattr(bench_steps, "check_corpus", lambda path: None)
+    monkeypatch.setattr(bench_steps, "AgentTask", lambda config, path: SimpleNamespace())
+    monkeypatch.setattr(bench_steps, "make_train_steps", lambda system, config: {"jepa": None, "habit": None})
+    with pytest.raises(UserError, match="no train step leap; there are jepa, habit"):
+        bench_steps.bench(get_config("tiny"), "corpus", ["leap"], 1, True, 0)
