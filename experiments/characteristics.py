@@ -16,13 +16,12 @@ from typing import Any
 from absl import flags
 
 from experiments import cli
-from experiments.evaluate import read_agent
+from experiments.evaluate import corpus_of, read_agent
 from hjepa_gfn.agent.agent import Agent
 from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.characteristics import evaluate_characteristics, lines
 from hjepa_gfn.export import save_export
-from hjepa_gfn.export.directory import MANIFEST
 from hjepa_gfn.files import write_json
 from hjepa_gfn.models.characteristics import KINDS
 from hjepa_gfn.training.agent_task import codebooks
@@ -45,10 +44,10 @@ def main() -> None:
         raise UserError(f"--kinds: {min(unknown)!r} is none of {', '.join(KINDS)}")
     path = Path(f.checkpoint)
     with read_agent(f.checkpoint) as agent:
-        is_export = (path / MANIFEST).exists()
-    if not agent.system.lower:
+        several = agent.system.lower
+    if not several:
         raise UserError(f"{f.checkpoint}: one actor plans; characteristics are of sub-plans of a hierarchy (model.actors)")
-    data = f.data_dir or str((path.parent if is_export else path) / "corpus")
+    data = corpus_of(f.checkpoint, f.data_dir)
     held_out = Pipeline(data, "validation", agent.tokenizer, agent.config.data, f.seed)
     train = Pipeline(data, "train", agent.tokenizer, agent.config.data, f.seed) if f.train_steps else None
     report: dict[str, Any] = {"checkpoint": str(path), "train_steps": f.train_steps, "seed": f.seed}

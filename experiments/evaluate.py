@@ -44,6 +44,12 @@ def read_agent(checkpoint: str) -> Iterator[Agent]:
         yield load_agent(checkpoint if is_export else export_checkpoint(checkpoint, Path(scratch) / "export", programs=False))
 
 
+def corpus_of(checkpoint: str, data_dir: str = "") -> str:
+    """`data_dir`; where none is named, corpus/ of the run that the checkpoint, or the export in a run's directory, is of."""
+    path = Path(checkpoint)
+    return data_dir or str((path.parent if (path / MANIFEST).exists() else path) / "corpus")
+
+
 def decision_costs(counts: dict[str, Any]) -> dict[str, Any]:
     """What a mode counted, and what a decision costs: network passes, and wall time in full chunks (None: not known)."""
     made = counts.get("plans", counts.get("habitual", 0))

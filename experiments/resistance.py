@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from experiments.evaluate import read_agent
+from experiments.evaluate import corpus_of, read_agent
 from hjepa_gfn.agent.agent import Agent
 from hjepa_gfn.data.pipeline import Pipeline, batch_shapes
 from hjepa_gfn.data.store import EpisodeStore, load_episodes
@@ -24,7 +24,6 @@ from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.harmful import BAD, check_training, turned_bad
 from hjepa_gfn.evaluation.resistance import TUNED, agent_tuner, reader_tuner, start_state, trajectory, tuning_config
 from hjepa_gfn.evaluation.resistance_curve import HEADER, LEARNERS, TEXTS, courses, draw, fingerprint, measure, table_rows
-from hjepa_gfn.export.directory import MANIFEST
 from hjepa_gfn.files import read_json, write_json, write_text
 from hjepa_gfn.worlds import split_seeds
 from hjepa_gfn.worlds.babyai import check_level
@@ -129,8 +128,7 @@ def main() -> None:
     with read_agent(f.checkpoint) as agent:
         level = f.level or agent.config.level
         check_level(level)
-    run = path.parent if (path / MANIFEST).exists() else path
-    data = stores(f.data_dir or str(run / "corpus"), f.situations, f.harm, f.seed)
+    data = stores(corpus_of(f.checkpoint, f.data_dir), f.situations, f.harm, f.seed)
     out = Path(f.out) if f.out else path / "resistance"
     resistance(agent, data, out, f.texts, steps, rates, Setting(level, f.only, f.rows, f.episodes, f.seed))
     print(out / "resistance.svg")

@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags
 
 from experiments import cli
-from experiments.evaluate import read_agent
+from experiments.evaluate import corpus_of, read_agent
 from hjepa_gfn.agent.agent import Agent, world_for
 from hjepa_gfn.agent.controller import TABLE, ControlledMode, parse_rules
 from hjepa_gfn.agent.indicators import NAMES, IndicatorReader
@@ -23,7 +23,6 @@ from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.report_numbers import wilson_interval
 from hjepa_gfn.evaluation.watchdog import SIGNS, calibration, watchdog_table
-from hjepa_gfn.export.directory import MANIFEST
 from hjepa_gfn.files import write_json
 from hjepa_gfn.training.indicators import train_indicators
 from hjepa_gfn.worlds import split_seeds
@@ -53,9 +52,8 @@ def main() -> None:
     f, began = flags.FLAGS, time.time()
     path = Path(f.checkpoint)
     with read_agent(f.checkpoint) as agent:
-        is_export = (path / MANIFEST).exists()
-    config = agent.config
-    level, data = f.level or config.level, f.data_dir or str((path.parent if is_export else path) / "corpus")
+        config = agent.config
+    level, data = f.level or config.level, corpus_of(f.checkpoint, f.data_dir)
     for name in (level, f.other_level):
         check_level(name)
     if "indicators" not in agent.params and not f.train_steps:

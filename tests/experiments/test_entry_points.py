@@ -63,3 +63,14 @@ def test_a_host_of_a_pod_computes_nothing_before_it_has_met_the_others():
     code = "import experiments.train, jax._src.xla_bridge as bridge; print(bridge.backends_are_initialized())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_where_the_corpus_of_a_run_lies(tmp_path):
+    from experiments.evaluate import corpus_of
+    from hjepa_gfn.export.directory import MANIFEST
+
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / MANIFEST).write_text("{}")
+    of_run = str(tmp_path / "corpus")
+    assert corpus_of(str(tmp_path)) == of_run and corpus_of(str(tmp_path / "export")) == of_run
+    assert corpus_of(str(tmp_path), "elsewhere") == "elsewhere"
