@@ -39,8 +39,8 @@ class PlanEmbed(nn.Module):
         edges = jnp.where(exists[..., None], coded[..., 1:, :], 0.0)
         edges += Embed(3 * spec.num_scales, self.width, 0.5, (None, "embed"), name="edge")(status)
         x = coded[..., 0, :] + Embed(spec.num_scales, self.width, 0.5, (None, "embed"), name="tag")(plan.tag)
-        # an edge's scale must be told from its content: its own rows of one linear map
-        return x + Dense(self.width, ("embed", None), use_bias=False, name="edges")(edges.reshape(*x.shape[:-1], -1))
+        # an edge's scale must be told from its content: its own rows of one linear map (large, hence `mlp`)
+        return x + Dense(self.width, ("embed", "mlp"), use_bias=False, name="edges")(edges.reshape(*x.shape[:-1], -1))
 
 
 class Memory(NamedTuple):
