@@ -106,7 +106,7 @@ def whole_stacks(found: Sequence[Collective], stacks: Mapping[int, int], sizes: 
 def _constants(parts: dict[str, list[str]], name: str) -> list[int]:
     """Integer constants in a computation and in those that it calls."""
     rows = parts.get(name, ())
-    found = [int(n) for row in rows for n in re.findall(r" [su]32\[[^\]]*\]\S* constant\((\d+)\)", row)]
+    found = [int(n) for row in rows for n in re.findall(r" [su]32\[[^\]]*\]\S* constant\(\{?(\d+)\}?\)", row)]
     for row in rows:
         for _, targets in _REFERENCE.findall(row):
             for target in re.findall(r"[\w.\-]+", targets):
@@ -162,15 +162,31 @@ def compiled_flops(text: str) -> float:
             if not match:
                 continue
             operands = re.findall(r"%([\w.\-]+)", match[4])
-            out = math.prod(local[match[1]])
             if match[3] == "dot":
                 contract = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", line)[1]
                 inner = math.prod(local[operands[0]][int(i)] for i in contract.split(",") if i)
+                products = math.prod(local[match[1]]) * inner
             else:
-                labels = re.search(r"dim_labels=\w+_(\w+)->", line)[1]
-                inner = math.prod(n for n, label in zip(local[operands[1]], labels, strict=True) if label != "o")
-            total += 2.0 * out * inner * counts[name]
+                products = _convolved(line, local[operands[0]], local[operands[1]], local[match[1]])
+            total += 2.0 * products * counts[name]
     return total
+
+
+def _convolved(line: str, lhs: Sequence[int], rhs: Sequence[int], out: Sequence[int]) -> int:
+    """Multiplications in a convolution. Products in batches are written as one over a padded or dilated batch, in which most
+    places of a window meet nothing: those that meet a number are counted."""
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", line)
+    left, right, result = (dict(zip(names, sizes, strict=True)) for names, sizes in zip(labels.groups(), (lhs, rhs, out)))
+    window = dict(re.findall(r"(\w+)=([\d_x\-]+)", (re.search(r"window=\{(.*?)\}", line) or ("", ""))[1]))
+    spatial = [name for name in labels[2] if name.isdigit()]
+    products = result["b"] * result["f"] * right["i"]
+    for name in spatial:
+        at = lambda field, default, i=int(name): window[field].split("x")[i] if field in window else default  # noqa: E731
+        stride, dilate, spread = int(at("stride", 1)), int(at("lhs_dilate", 1)), int(at("rhs_dilate", 1))
+        low = int(str(at("pad", "0_0")).split("_")[0])
+        place = np.arange(result[name])[:, None] * stride + np.arange(right[name])[None] * spread - low
+        products *= int(((place >= 0) & (place < left[name] * dilate) & (place % dilate == 0)).sum())
+    return products
 
 
 def _shapes(lines: Sequence[str]) -> Iterator[tuple[str, list[int]]]:

@@ -21,26 +21,26 @@ def program_flops(fn: Callable[..., Any], *args: Any) -> int:
     return count_flops(jax.make_jaxpr(fn)(*args).jaxpr)
 
 
-def count_flops(jaxpr: Any, once: bool = False) -> int:
-    """`program_flops` of a jaxpr; `once` counts as compilers do: the bodies of loops a single time, and kernels not at all."""
+def count_flops(jaxpr: Any, kernels: bool = True) -> int:
+    """`program_flops` of a jaxpr, without what is inside of kernels if not `kernels` (compiled programs do not show it)."""
     total = 0
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "dot_general":
             total += _dot(eqn)
         elif eqn.primitive.name == "scan":
-            total += (1 if once else eqn.params["length"]) * count_flops(eqn.params["jaxpr"].jaxpr, once)
+            total += eqn.params["length"] * count_flops(eqn.params["jaxpr"].jaxpr, kernels)
         elif eqn.primitive.name == "while":
-            total += (1 if once else loop_bound(eqn)) * count_flops(eqn.params["body_jaxpr"].jaxpr, once)
+            total += loop_bound(eqn) * count_flops(eqn.params["body_jaxpr"].jaxpr, kernels)
         elif eqn.primitive.name == "cond":
-            total += max(count_flops(branch.jaxpr, once) for branch in eqn.params["branches"])
+            total += max(count_flops(branch.jaxpr, kernels) for branch in eqn.params["branches"])
         elif eqn.primitive.name == "pallas_call":
-            total += 0 if once else math.prod(eqn.params["grid_mapping"].grid) * count_flops(eqn.params["jaxpr"], once)
+            total += kernels * math.prod(eqn.params["grid_mapping"].grid) * count_flops(eqn.params["jaxpr"], kernels)
         elif eqn.primitive.name == "shard_map":
             devices = math.prod(eqn.params["mesh"].shape[axis] for axis in eqn.params["newly_manual_axes"])
-            total += devices * count_flops(eqn.params["jaxpr"], once)
+            total += devices * count_flops(eqn.params["jaxpr"], kernels)
         else:
             inner = jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr)
-            total += sum(count_flops(getattr(j, "jaxpr", j), once) for j in inner if _is_jaxpr(j))
+            total += sum(count_flops(getattr(j, "jaxpr", j), kernels) for j in inner if _is_jaxpr(j))
     return total
 
 
