@@ -37,8 +37,8 @@ def lower(step: Callable, abstract_state: Any, abstract_batch: Any, mesh: Mesh, 
     traced = jit_step(step, abstract_state, mesh, rules).trace(abstract_state, abstract_batch)
     program = traced.lower()
     jaxpr = traced.jaxpr.jaxpr
-    text = program.as_text()
-    return Lowered(program, count_flops(jaxpr), count_flops(jaxpr, kernels=False), hashlib.sha256(text.encode()).hexdigest()[:16])
+    digest = hashlib.sha256(program.as_text().encode()).hexdigest()[:16]
+    return Lowered(program, count_flops(jaxpr), count_flops(jaxpr, kernels=False), digest)
 
 
 def report(

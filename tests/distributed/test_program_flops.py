@@ -45,13 +45,77 @@ def test_a_kernel_counts_once_a_cell_of_its_grid_and_a_device_as_often_as_there_
     spread = jax.shard_map(
         call, mesh=make_mesh(fsdp=8), in_specs=PartitionSpec(), out_specs=PartitionSpec(), check_vma=False)
     assert program_flops(call, X, W) == 3 * ONE and program_flops(spread, X, W) == 24 * ONE
-    compilers = count_flops(jax.make_jaxpr(call)(X, W).jaxpr, once=True)
-    assert compilers == 0, "compilers do not look into kernels"
+    assert count_flops(jax.make_jaxpr(call)(X, W).jaxpr, kernels=False) == 0, "compiled programs do not show kernels"
 
 
-@pytest.mark.parametrize(("fn", "count"), [(lambda x, w: x @ w, 1), (scanned, 5), (early, 7)])
+@pytest.mark.parametrize(("fn", "count"), [
+    (lambda x, w: x @ w, 1), (scanned, 5), (early, 7), (lambda x, w: jax.vmap(early, (0, None))(x[:, None], w), 7)])
 def test_compiled_programs_say_the_same(fn, count):
     assert compiled_flops(jax.jit(fn).lower(X, W).compile().as_text()) == count * ONE
+
+
+# As the TPU compiler writes loops of batched counters (shortened): the reducer's constants are none of the bound.
+BATCHED_COUNTER = """HloModule jit_f
+
+%either (a: u32[], b: u32[]) -> u32[] {
+  %a = u32[]{:T(128)} parameter(0)
+  %b = u32[]{:T(128)} parameter(1)
+  %eight = u32[]{:T(128)} constant(8)
+  ROOT %or = u32[]{:T(128)} or(%a, %b)
+}
+
+%cond (c: (s32[1], f32[4,8])) -> pred[] {
+  %bound = s32[1]{0:T(128)} constant({128}), metadata={op_name="broadcast.1382"}
+  %c = (s32[1]{0:T(128)}, f32[4,8]{1,0}) parameter(0)
+  %i = s32[1]{0:T(128)} get-tuple-element(%c), index=0
+  %lt = pred[1]{0} compare(%i, %bound), direction=LT
+  %bits = u32[]{:T(128)} bitcast(%lt)
+  %any = u32[]{:T(128)} all-reduce(%bits), channel_id=17, replica_groups=mesh['axis_0'=16] {'axis_0'}, to_apply=%either
+  ROOT %go = pred[]{:T(512)} bitcast(%any)
+}
+
+%body (c.1: (s32[1], f32[4,8])) -> (s32[1], f32[4,8]) {
+  %c.1 = (s32[1]{0:T(128)}, f32[4,8]{1,0}) parameter(0)
+  %x = f32[4,8]{1,0} get-tuple-element(%c.1), index=1
+  %w = f32[8,8]{1,0} constant({...})
+  %y = f32[4,8]{1,0} convolution(%x, %w), dim_labels=bf_io->bf
+  %n = s32[1]{0:T(128)} get-tuple-element(%c.1), index=0
+  ROOT %out = (s32[1]{0:T(128)}, f32[4,8]{1,0}) tuple(%n, %y)
+}
+
+ENTRY %main (p: f32[4,8]) -> (s32[1], f32[4,8]) {
+  %p = f32[4,8]{1,0} parameter(0)
+  %zero = s32[1]{0:T(128)} constant({0})
+  %begin = (s32[1]{0:T(128)}, f32[4,8]{1,0}) tuple(%zero, %p)
+  ROOT %loop = (s32[1]{0:T(128)}, f32[4,8]{1,0}) while(%begin), condition=%cond, body=%body
+}
+"""
+
+
+def test_a_loop_of_batched_counters_runs_to_its_bound():
+    assert compiled_flops(BATCHED_COUNTER) == 128 * ONE
+
+
+@pytest.mark.parametrize(("left", "right", "out", "how", "products"), [
+    # q k^T of 12 heads, 64 queries, 512 keys, 64 features; and two products in batches of other forms (TPU v5p)
+    ("64,12,64", "512,12,64", "12,512,64",
+     "window={size=12 stride=12 pad=11_11 lhs_dilate=11 rhs_reversal=1}, dim_labels=b0f_o0i->0fb", 12 * 64 * 512 * 64),
+    ("64,12,64", "12,64,64", "12,64,64",
+     "window={size=12 stride=11 lhs_dilate=12}, dim_labels=f0b_0oi->0bf", 12 * 64 * 64 * 64),
+    ("2,512,12,64,1", "2,258,64,12,64", "2,12,512,258,64",
+     "window={size=2x12x64 stride=1x11x1 pad=0_0x0_0x63_63 lhs_dilate=2x12x1 rhs_reversal=0x0x1}, "
+     "dim_labels=0b1f2_0o21i->01bf2",
+     2 * 12 * 512 * 258 * 64 * 64)])
+def test_products_in_batches_that_are_written_as_convolutions(left, right, out, how, products):
+    text = f"""HloModule jit_f
+
+ENTRY %main (l: f32[{left}], r: f32[{right}]) -> f32[{out}] {{
+  %l = bf16[{left}]{{2,1,0}} parameter(0)
+  %r = bf16[{right}]{{2,1,0}} parameter(1)
+  ROOT %c = f32[{out}]{{2,1,0}} convolution(%l, %r), {how}
+}}
+"""
+    assert compiled_flops(text) == 2 * products
 
 
 BETWEEN_SLICES = """HloModule jit_f
