@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hjepa_gfn.models.layers import Block, Compute, Dense, Embed, Keys, Norm, Source, masked
+from hjepa_gfn.models.layers import Block, Compute, Dense, Embed, Keys, Norm, Source, masked, rowwise
 from hjepa_gfn.plans import Plan, PlanSpec, edge_exists
 
 MAX_OFFSET = 8
@@ -39,8 +39,10 @@ class PlanEmbed(nn.Module):
         edges = jnp.where(exists[..., None], coded[..., 1:, :], 0.0)
         edges += Embed(3 * spec.num_scales, self.width, 0.5, (None, "embed"), name="edge")(status)
         x = coded[..., 0, :] + Embed(spec.num_scales, self.width, 0.5, (None, "embed"), name="tag")(plan.tag)
-        # an edge's scale must be told from its content: its own rows of one linear map (large, hence `mlp`)
-        return x + Dense(self.width, ("embed", "mlp"), use_bias=False, name="edges")(edges.reshape(*x.shape[:-1], -1))
+        # an edge's scale must be told from its content: its own rows of one linear map (large, hence `mlp`). What goes in and
+        # comes out is stated to be whole: the partitioner otherwise spread lookups and residuals over `tensor` as well
+        edges = rowwise(edges.reshape(*x.shape[:-1], -1))
+        return x + rowwise(Dense(self.width, ("embed", "mlp"), use_bias=False, name="edges")(edges))
 
 
 class Memory(NamedTuple):
