@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
     c.data.window = 24  # missions of several clauses are long, and so are their texts
     c.data.mission_length = 28
     c.data.text_length = 112
+    c.agent.max_steps = 400  # the longest that these levels allow: 100 a clause
     # legs and clauses of a window: a clause ends where the legs that are kept do
     c.model.max_legs = 6
     clauses = dict(name="clause", code=(5, 5), action=(5, 5, 3), longest=6, segments="clauses", most=3)
