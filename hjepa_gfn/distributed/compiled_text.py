@@ -183,7 +183,7 @@ def _convolved(line: str, lhs: Sequence[int], rhs: Sequence[int], out: Sequence[
     for name in spatial:
         at = lambda field, default, i=int(name): window[field].split("x")[i] if field in window else default  # noqa: E731
         stride, dilate, spread = int(at("stride", 1)), int(at("lhs_dilate", 1)), int(at("rhs_dilate", 1))
-        low = int(str(at("pad", "0_0")).split("_")[0])
+        low = int(at("pad", "0_0").split("_")[0])
         place = np.arange(result[name])[:, None] * stride + np.arange(right[name])[None] * spread - low
         products *= int(((place >= 0) & (place < left[name] * dilate) & (place % dilate == 0)).sum())
     return products
