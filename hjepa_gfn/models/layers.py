@@ -113,12 +113,12 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
-        axes = (None, None) if self.whole else (self.first, "mlp")
+        last = None if self.whole else "mlp"
         for i, width in enumerate(self.hidden):
-            x = nn.gelu(Dense(width, axes, name=f"hidden_{i}")(x))
-            if not self.whole:
-                axes = ("mlp", None) if axes[0] != "mlp" else ("embed", "mlp")
-        return Dense(self.features, (axes[0], None), scale=self.last_scale, name="out")(x)
+            # Each matmul but the last makes a layer spread over `mlp`, from a whole one: nothing is computed twice.
+            first = None if self.whole else "embed" if i else self.first
+            x = nn.gelu(Dense(width, (first, last), name=f"hidden_{i}")(rowwise(x) if i else x))
+        return Dense(self.features, (last, None), scale=self.last_scale, name="out")(x)
 
 
 def rows_of(table: jnp.ndarray, index: jnp.ndarray, axis: int) -> jnp.ndarray:
