@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -59,6 +60,8 @@ class PodToy(toy.Toy):
     def batch(self, step, shard=(0,), num_shards=1):
         ids = np.random.default_rng(5).permutation(SAMPLES).astype(np.int32)[step * toy.BATCH :][: toy.BATCH]
         rows = ids.reshape(num_shards, -1)[list(shard)].reshape(-1)
+        if step >= STEPS - 6:
+            time.sleep(20 * self._pause)  # the end is not reached before a signal that is sent shortly before it
         return {**super().batch(step, shard, num_shards), "id": rows}
 
     def record_and_fit(self, state, batch):
