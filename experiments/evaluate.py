@@ -174,7 +174,8 @@ def print_summary(report: dict[str, Any], episodes: list[Any]) -> None:
     if known := report["world_model"]:
         kept, dynamics = known["memory"]["embedding"], known["dynamics"]
         rows += [("out of view, R^2", f"{kept['lone object out of view']:.3f}", "place of a lone object out of sight"),
-                 ("ambiguity AUROC", f"{kept['ambiguity_auroc']:.3f}", "predicted variance, where a percept shows new cells"),
+                 ("ambiguity AUROC", f"{kept['ambiguity_auroc_last']:.3f}", "predicted variance, where a percept shows cells "
+                  f"that the last did not; that none did: {kept['ambiguity_auroc']:.3f}"),
                  ("r^2/sigma^2", f"{dynamics['experts']['calibration']:.2f}",
                   f"experts; exploring walks {dynamics['walks']['calibration']:.2f}")]
     print()

@@ -24,7 +24,7 @@ from hjepa_gfn.worlds.language import AGENT_CELL, BALL, VIEW_SIZE
 
 _remember = jax.jit(remember, static_argnums=2)
 LONE = "BabyAI-GoToObj-v0"  # levels with one object
-SURPRISE = 6  # a percept that shows so many cells for the first time could not be foreseen
+SURPRISE = 6  # a percept that shows so many new cells could not be foreseen
 
 
 def _ahead_and_aside(state: jitted.GridState) -> tuple[np.ndarray, np.ndarray]:
@@ -42,8 +42,9 @@ def view_places(state: jitted.GridState) -> np.ndarray:
             + aside[..., None] * right[:, :, None, None])
 
 
-def first_seen(walks: Walks) -> np.ndarray:
-    """How many cells each percept shows for the first time in its episode: int [B, T+1]."""
+def newly_seen(walks: Walks, remembered: bool = True) -> np.ndarray:
+    """How many cells each percept shows that none before it in its episode did, or, not `remembered`, that the one right
+    before it did not: int [B, T+1]."""
     shown = walks.seen["view"][..., 0] > 0
     places = view_places(walks.state)
     height, width = walks.state.grid.shape[2:4]
@@ -55,6 +56,8 @@ def first_seen(walks: Walks) -> np.ndarray:
         y, x = places[row, t, i, j].T
         fresh = ~known[row, y, x]
         new[:, t] = np.bincount(row[fresh], minlength=batch)
+        if not remembered:
+            known[:] = False
         known[row, y, x] = True
     return new
 
@@ -128,16 +131,17 @@ def memory_table(system: System, params: Params, alone: Walks, walks: Walks) -> 
         "lone object out of view": R^2 of probes for the place of the one object of `alone` while the view does not
         show what was shown before; "position" (R^2), "direction", "carried" (accuracy), the agent's own;
         "calibration": mean r^2 / sigma^2 of the next percept, "calibration_log_correlation" over steps; "ambiguity_auroc": of
-        predicted variance against percepts that really show something new, "epistemic_auroc" likewise of the ensemble's
-        spread; and, by itself, "surprising percepts": how many do.
+        predicted variance against percepts that show what none did before, "ambiguity_auroc_last" that the last one did not
+        (all that can be asked of a state without memory), "epistemic_auroc" of the ensemble's spread as the first;
+        and, by themselves, "surprising percepts" and "surprising percepts, last": how many there are of each.
     """
     place, shown, before = lone_object(alone)
     rows = len(walks.action)
     fit = np.arange(rows)[:, None] < rows // 2
     pocket = walks.state.pocket[..., 0].astype(int) * 16 + walks.state.pocket[..., 1]
     everywhere = np.ones(pocket.shape, bool)
-    new = first_seen(walks)[:, 1:] >= SURPRISE
-    table: dict[str, Any] = {"surprising percepts": float(new.mean())}
+    new, unlike_last = (newly_seen(walks, remembered)[:, 1:] >= SURPRISE for remembered in (True, False))
+    table: dict[str, Any] = {"surprising percepts": float(new.mean()), "surprising percepts, last": float(unlike_last.mean())}
     of_alone, of_walks = states_of(system, params, alone), states_of(system, params, walks)
     targets = {
         "lone object out of view": (of_alone, place, before & ~shown, probe_r2),
@@ -156,6 +160,7 @@ def memory_table(system: System, params: Params, alone: Walks, walks: Walks) -> 
         own |= calibration(flat(found["residual2"]), flat(found["variance"]))
         variance = found["variance"].mean(-1)
         own["ambiguity_auroc"] = auroc(variance[new], variance[~new])
+        own["ambiguity_auroc_last"] = auroc(variance[unlike_last], variance[~unlike_last])
         if "epistemic" in found:
             own["epistemic_auroc"] = auroc(found["epistemic"][new], found["epistemic"][~new])
     return table

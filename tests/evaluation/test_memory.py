@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hjepa_gfn.evaluation import memory
-from hjepa_gfn.evaluation.memory import first_seen, lone_object, view_places
+from hjepa_gfn.evaluation.memory import lone_object, newly_seen, view_places
 from hjepa_gfn.evaluation.walks import explore
 from hjepa_gfn.worlds import jitted
 from hjepa_gfn.worlds.language import things_in_view
@@ -47,12 +47,21 @@ def test_views_show_the_cells_that_they_are_said_to_show(walks):
 
 
 def test_cells_are_new_once(walks):
-    new = first_seen(walks)
+    new = newly_seen(walks)
     assert (new[:, 0] == (walks.seen["view"][:, 0, ..., 0] > 0).sum((1, 2))).all()
     turned = np.argwhere((walks.action[:, :-1] == 0) & (walks.action[:, 1:] == 1))  # left, then right: nothing new at the end
     assert len(turned) and all(new[b, t + 2] == 0 for b, t in turned)
     height, width = walks.state.grid.shape[2:4]
     assert (new.sum(1) <= height * width).all() and (new[:, 1:] > 0).any()
+
+
+def test_without_memory_cells_are_new_if_the_last_percept_did_not_show_them(walks):
+    new, places = newly_seen(walks, remembered=False), view_places(walks.state)
+    shown = walks.seen["view"][..., 0] > 0
+    cells = lambda b, t: {tuple(place) for place in places[b, t][shown[b, t]]}
+    for b, t in np.ndindex(walks.action.shape):
+        assert new[b, t + 1] == len(cells(b, t + 1) - cells(b, t))
+    assert (new >= newly_seen(walks)).all() and (new > newly_seen(walks)).any()
 
 
 def test_an_agent_with_a_map_perceives_the_map(walks):
@@ -62,7 +71,7 @@ def test_an_agent_with_a_map_perceives_the_map(walks):
     # the own cell too is known wherever the agent was; cells are known once seen, and in one room none is lost again
     assert seen["view"].shape == (8, 31, 15, 15, 3) and (np.diff(known, axis=1) >= 0).all()
     np.testing.assert_array_equal(known[:, 0], (walks.seen["view"][:, 0, ..., 0] > 0).sum((-2, -1)))
-    assert np.mean(known[:, -1] >= first_seen(walks).sum(1)) == 1
+    assert np.mean(known[:, -1] >= newly_seen(walks).sum(1)) == 1
 
 
 def test_the_table_tells_a_state_that_knows_from_one_that_does_not(monkeypatch, walks):
@@ -70,7 +79,7 @@ def test_the_table_tells_a_state_that_knows_from_one_that_does_not(monkeypatch, 
     rng = np.random.default_rng(0)
     place, _, _ = lone_object(walks)
     turn = np.eye(4)[walks.seen["direction"]]
-    new = first_seen(walks)[:, 1:, None] >= memory.SURPRISE
+    new = newly_seen(walks)[:, 1:, None] >= memory.SURPRISE
     truth = np.concatenate([place, turn, walks.state.position, rng.normal(size=(8, 31, 2))], -1)
     variance = np.where(new, 4.0, 1.0) * np.ones((8, 30, 3))
     knows = {"state": truth, "variance": variance, "residual2": variance * rng.chisquare(1, variance.shape)}
@@ -81,6 +90,11 @@ def test_the_table_tells_a_state_that_knows_from_one_that_does_not(monkeypatch, 
     good, bad = table["embedding"], table["belief"]
     assert good["lone object out of view"] > 0.99 and good["position"] > 0.99 and good["direction"] == 1
     assert bad["lone object out of view"] < 0.2 and bad["position"] < 0.2 and bad["direction"] < 0.6
+    last = newly_seen(walks, remembered=False)[:, 1:] >= memory.SURPRISE
+    # what is new to an episode is new to its last percept: none of the others ranks above
+    rank = np.where(new[..., 0][last][:, None] > new[..., 0][~last], 1.0, 0.5)
+    assert good["ambiguity_auroc_last"] == pytest.approx(rank.mean())
     assert good["ambiguity_auroc"] == 1 and abs(bad["ambiguity_auroc"] - 0.5) < 0.2 and bad["epistemic_auroc"] == 0
     assert abs(good["calibration"] - 1) < 0.15 and bad["calibration"] > 1.5
     assert table["surprising percepts"] == pytest.approx(new.mean())
+    assert table["surprising percepts, last"] == pytest.approx(last.mean()) and last.mean() > new.mean()

@@ -40,7 +40,8 @@ REPORT = {
     "world_model": {
         "dynamics": {"experts": {"calibration": 0.97, "true_action_best": 0.88}, "walks": {"calibration": 1.31}},
         "memory": {"percept": {"lone object out of view": 0.99},
-                   "embedding": {"lone object out of view": 0.913, "ambiguity_auroc": 0.842, "direction": 0.99}},
+                   "embedding": {"lone object out of view": 0.913, "ambiguity_auroc": 0.713, "ambiguity_auroc_last": 0.842,
+                                 "direction": 0.99}},
     },
     "violations": {"planning": {"no-detours": 0.38, "walls-stand": 0.5}, "bot": {"no-detours": 0.02, "walls-stand": 0.0}},
     "training": {"steps": 6000, "losses": {"jepa": 0.4}},
