@@ -246,7 +246,8 @@ def gather_for_sampling(params: Any, axes: Any, dtype: str) -> Any:
         leaf = leaf.astype(dtype) if "layers" in names else leaf
         return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, PartitionSpec(*kept)))
 
-    return jax.tree.map(copy, params, axes, is_leaf=lambda node: node is None)
+    # the barrier: compilers for some TPUs (tpu7x) otherwise moved the gathering back into the loop
+    return jax.lax.optimization_barrier(jax.tree.map(copy, params, axes, is_leaf=lambda node: node is None))
 
 
 def in_groups(fn: Callable[[jax.Array, Any], Any], keys: jax.Array, batch: Any) -> Any:
