@@ -104,9 +104,9 @@ def whole_stacks(found: Sequence[Collective], stacks: Mapping[int, int], sizes: 
 
 
 def _constants(parts: dict[str, list[str]], name: str) -> list[int]:
-    """Integer constants in a computation and in those that it calls."""
+    """Integer constants in a computation and in those that it calls; of arrays (`{128}`, `{ {128} }`) of one element too."""
     rows = parts.get(name, ())
-    found = [int(n) for row in rows for n in re.findall(r" [su]32\[[^\]]*\]\S* constant\(\{?(\d+)\}?\)", row)]
+    found = [int(n) for row in rows for n in re.findall(r" [su]32\[[^\]]*\]\S* constant\([{ ]*(\d+)[} ]*\)", row)]
     for row in rows:
         for _, targets in _REFERENCE.findall(row):
             for target in re.findall(r"[\w.\-]+", targets):

@@ -92,8 +92,9 @@ ENTRY %main (p: f32[4,8]) -> (s32[1], f32[4,8]) {
 """
 
 
-def test_a_loop_of_batched_counters_runs_to_its_bound():
-    assert compiled_flops(BATCHED_COUNTER) == 128 * ONE
+@pytest.mark.parametrize("bound", ["{128}", "{ {128} }"], ids=["one axis", "two, as with slices"])
+def test_a_loop_of_batched_counters_runs_to_its_bound(bound):
+    assert compiled_flops(BATCHED_COUNTER.replace("{128}", bound)) == 128 * ONE
 
 
 @pytest.mark.parametrize(("left", "right", "out", "how", "products"), [
