@@ -62,11 +62,12 @@ def test_committed_reports_cover_every_train_step_and_say_how_they_were_made(pat
         assert step["whole_stacks_gathered"] <= copied * stacked_kernels() + gradients
         if gradients:
             held = step["arguments_gib"] * 2**30 / 12 * 2  # float32 parameters and two moments; a gradient in bfloat16
-            assert step["moved_by_axes"]["data"] <= held, "of no gradient more than a device holds"
+            assert step["moved_by_axes"].get("data", 0) <= held, "of no gradient more than a device holds"
         assert (step["dcn_bytes"] > 0) == (found["num_slices"] > 1)
         assert step["over_model_flops"] <= 1.4
-        # 1.07: outputs of the JEPA's small networks, the same on every device of a `tensor` axis
-        assert step["partition_waste"] <= (1.07 if step_name == "jepa" else 1.04)
+        assert step["partition_waste"] <= 1.04
+        if copied:  # weights gathered anew for every edit moved six times what the grounding step does, which samples none
+            assert step["ici_bytes"] <= 1.3 * found["steps"]["ground"]["ici_bytes"]
 
 
 @pytest.mark.parametrize(("size", "billions"), [("base", 0.1), ("8b", 8.2), ("400b", 400)])
