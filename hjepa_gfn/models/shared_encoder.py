@@ -20,7 +20,7 @@ MAX_OFFSET = 8
 
 
 class PlanEmbed(nn.Module):
-    """Plan tokens [B, T, N, D]: a state's code, tag and place among those of its scale, and each edge that leaves it."""
+    """Plan tokens [B, T, N, D]: a state's code and tag, and the content of each edge that leaves it."""
 
     spec: PlanSpec
     width: int
@@ -39,11 +39,6 @@ class PlanEmbed(nn.Module):
         edges = jnp.where(exists[..., None], coded[..., 1:, :], 0.0)
         edges += Embed(3 * spec.num_scales, self.width, 0.5, (None, "embed"), name="edge")(status)
         x = coded[..., 0, :] + Embed(spec.num_scales, self.width, 0.5, (None, "embed"), name="tag")(plan.tag)
-        # which state of its scale it is, in reading order: texts, which know no relations between tokens, speak of legs in turn
-        earlier = plan.valid[..., None, :] & (plan.position[..., None, :] < plan.position[..., :, None])
-        ordinal = (earlier & (plan.tag[..., None, :] == plan.tag[..., :, None])).sum(-1)
-        x += Embed(spec.num_scales * spec.capacity, self.width, 0.5, (None, "embed"), name="ordinal")(
-            plan.tag * spec.capacity + ordinal)
         # an edge's scale must be told from its content: its own rows of one linear map (large, hence `mlp`). What goes in and
         # comes out is stated to be whole: the partitioner otherwise spread lookups and residuals over `tensor` as well
         edges = rowwise(edges.reshape(*x.shape[:-1], -1))

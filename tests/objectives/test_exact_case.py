@@ -25,7 +25,7 @@ from hjepa_gfn.plans import EXPAND, PlanSpec
 from hjepa_gfn.plans.enumeration import enumerate_plans
 
 SPEC = PlanSpec(state_codes=(3, 3), action_codes=(3, 2), capacity=4, max_edits=3)
-CONTEXTS, REPEATS, STEPS, WORDS = 3, 16, 4500, 6
+CONTEXTS, REPEATS, STEPS, WORDS = 3, 16, 3000, 6
 
 
 def tiny_system() -> System:
