@@ -119,7 +119,8 @@ def report_all(
         # of the same work without rematerialisation, by formula
         found["parameters"] = count(trained)
         found["over_model_flops"] = round(found["program_flops"] / model_flops[step], 4)
-        out["steps"] = {name: {**out["steps"], step: found}[name] for name in registry if name in out["steps"] or name == step}
+        done = {**out["steps"], step: found}
+        out["steps"] = {name: done[name] for name in registry if name in done}
         save(out)
         print(f"{step:{wide}}{found['peak_hbm_gib']:11.2f}{found['free_gib']:11.2f}{found['ici_bytes'] / 1e9:11.2f}"
               f"{found['dcn_bytes'] / 1e9:11.3f}{found['flops_per_device'] / 1e12:11.2f}"
