@@ -140,6 +140,7 @@ def param_shardings(boxed: Any, mesh: Mesh, rules: ShardingRules = ShardingRules
 
 # A jit-cache-sensitive context: a function traced without a mesh is traced anew with one, never silently reused.
 _layout = jax.make_user_context(default_value=None)
+_group_axes = jax.make_user_context(default_value=())
 
 
 @contextmanager
@@ -152,6 +153,11 @@ def use_mesh(mesh: Mesh, rules: ShardingRules = ShardingRules()) -> Iterator[Non
 def layout() -> tuple[Mesh, ShardingRules] | None:
     """The mesh and the rules in use."""
     return _layout.value
+
+
+def group_axes() -> tuple[str, ...]:
+    """The mesh axes that the groups of `in_groups` are spread over, within its function; () elsewhere."""
+    return _group_axes.value
 
 
 @contextmanager
@@ -276,5 +282,5 @@ def in_groups(fn: Callable[[jax.Array, Any], Any], keys: jax.Array, batch: Any) 
     mesh, rules = layout
     over = rules.spec(("batch",), (groups,), mesh, "the groups of a batch")[0]
     batch = jax.tree.map(lambda x: constrain(x, ("batch",) + (None,) * (x.ndim - 1)), batch)
-    with rows_whole():  # the mesh's batch axes are taken by the groups
+    with rows_whole(), _group_axes(mesh_axes(over)):  # the mesh's batch axes are taken by the groups
         return jax.vmap(fn, spmd_axis_name=over)(keys, batch)

@@ -68,7 +68,7 @@ class ContextEncoder(nn.Module):
         cells += Embed(4, self.width, 0.5, flat, name="door_state")(view[..., 2])
         cells += Embed(view.shape[1], self.width, 0.5, flat, name="cell")(jnp.arange(view.shape[1]))
         cells += Embed(4, self.width, 0.5, flat, name="direction")(percept["direction"])[:, None]
-        words = Embed(self.text_vocab, self.width, 0.5, ("vocab", "embed"), name="word")(mission)
+        words = Embed(self.text_vocab, self.width, 0.5, ("vocab", "embed"), large=True, name="word")(mission)
         words += Embed(mission.shape[1], self.width, 0.5, flat, name="place")(jnp.arange(mission.shape[1]))
         s_0 = Dense(self.width, name="state")(jax.lax.stop_gradient(state))[:, None]
         queries = Embed(self.queries, self.width, 0.5, flat, name="query")(jnp.arange(self.queries))

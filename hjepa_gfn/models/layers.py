@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from hjepa_gfn.distributed.lookup import look_up, take
 from hjepa_gfn.distributed.sharding import constrain
 from hjepa_gfn.errors import UserError
 
@@ -79,13 +80,14 @@ class Embed(nn.Module):
     features: int
     scale: float = 1.0
     axes: tuple[str | None, str | None] = ("codes", "embed")
+    large: bool = False  # whether the table is more than what is looked up in it: see `distributed.lookup`
 
     def setup(self) -> None:
         init = nn.initializers.normal(self.scale)
         self.table = self.param("table", nn.with_logical_partitioning(init, self.axes), (self.size, self.features))
 
     def __call__(self, ids: jnp.ndarray) -> jnp.ndarray:
-        return jnp.take(self.table, ids, axis=0, mode="clip")
+        return (look_up if self.large else take)(self.table, ids)
 
 
 class Norm(nn.Module):
