@@ -1,7 +1,7 @@
 """What keeps the JEPA from collapsing, put to the test: `python -m experiments.jepa_ablation --out=runs/jepa_ablation`.
 
-Trains the JEPA hierarchy alone, once for each of {none, ema, vicreg, sigreg} x {without, with inverse dynamics} x seeds, and
-diagnoses it on held-out episodes: std, RankMe, SIGReg over its floor, prediction over copy error at two horizons,
+Trains the JEPA hierarchy alone, once for each of {none, ema, vicreg, sigreg, gaussian} x {without, with inverse dynamics} x
+seeds, and diagnoses it on held-out episodes: std, RankMe, SIGReg over its floor, prediction over copy error at two horizons,
 and what linear probes read off the states. Writes ablation.json and prints a table. Collapse is shown, not hidden.
 """
 from __future__ import annotations
@@ -29,13 +29,13 @@ from hjepa_gfn.objectives.system import init_params
 from hjepa_gfn.objectives.train_steps import make_optimizer
 from hjepa_gfn.training.agent_task import corpus_tokenizer, system_of
 
-WEIGHT = {"sigreg": 0.05, "vicreg": 1.0, "ema": 0.0, "none": 0.0}
+WEIGHT = {"gaussian": 0.2, "sigreg": 0.05, "vicreg": 1.0, "ema": 0.0, "none": 0.0}
 SHOWN = ("std", "rankme", "sigreg_over_floor", "pred_over_copy", "pred_over_copy_far", "direction", "carried", "ahead")
 
 
 def variants(config: Any) -> Iterator[tuple[str, Any]]:
     """(name, config.jepa) of every variant."""
-    for term in ("none", "ema", "vicreg", "sigreg"):
+    for term in ("none", "ema", "vicreg", "sigreg", "gaussian"):
         for inverse in (0.0, config.jepa.inverse):
             jepa = config.jepa.copy_and_resolve_references()
             jepa.update(dict(anti_collapse=term, regularise=WEIGHT[term], inverse=inverse))

@@ -42,7 +42,8 @@ def get_config() -> ConfigDict:
     ))
     c.jepa = ConfigDict(dict(
         horizon=4,
-        anti_collapse="sigreg", regularise=0.05,  # objectives.anti_collapse: sigreg, vicreg, ema, none; and the term's weight
+        # objectives.anti_collapse: sigreg, gaussian, vicreg, ema, none; and the term's weight
+        anti_collapse="sigreg", regularise=0.05,
         slow=0.99,            # decay of the encoders' slow copy ("ema")
         inverse=0.5, variance=0.1, code=1.0, macro=1.0,
         compass=0.0,          # weight of reading the own direction off the step states (with model.compass)

@@ -1,6 +1,8 @@
 """What keeps a JEPA's representations from collapsing: exchangeable terms behind one interface, one config field.
 
     sigreg   the Epps-Pulley statistic of random projections (Balestriero & LeCun 2025)
+    gaussian the same, and the divergence of mean and covariance from a standard normal's, whose log-determinant (Ozsoy et al.
+             2022) pushes the harder the smaller a direction's variance is, where SIGReg's gradient fades
     vicreg   variance hinge and covariance (Bardes et al. 2022)
     ema      targets from a slowly following copy of the encoders (Grill et al. 2020); no term of the loss
     none     nothing: for ablations
@@ -18,6 +20,8 @@ import jax.numpy as jnp
 from hjepa_gfn.errors import UserError
 
 SIGREG_FLOOR = 1.05  # expected value under a standard normal, independent of N
+GAUSSIAN_KL = 10.0   # in `gaussian`, the weight of the divergence beside the statistic
+RIDGE = 1e-3         # added to variances in it: batches smaller than the states are wide have a finite one
 SIGREG_COLLAPSE = 0.402  # times N: its value where all embeddings are zero
 
 
@@ -74,13 +78,29 @@ def vicreg(key: jnp.ndarray, z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray
     return variance_hinge(z, weight) + off_diagonal(z, weight)
 
 
+def standard_normal_kl(z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
+    """2/Z KL(N(m, S) || N(0, I)) = (tr S + |m|^2 - log det S - Z) / Z, m the mean and S the covariance + RIDGE I of z [N, Z],
+    weight [N]: 0 where both are a standard normal's, unbounded where a direction collapses."""
+    chex.assert_shape(weight, z.shape[:1])
+    size = z.shape[1]
+    s = covariance(z, weight) + RIDGE * jnp.eye(size)
+    mean = jnp.sum(z * weight[:, None], 0) / jnp.maximum(weight.sum(), 1.0)
+    log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(s))))
+    return (jnp.trace(s) + jnp.sum(mean**2) - log_det - size) / size
+
+
+def gaussian(key: jnp.ndarray, z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
+    """`sigreg` + GAUSSIAN_KL `standard_normal_kl` of z [N, Z], weight [N]."""
+    return sigreg(key, z, weight) + GAUSSIAN_KL * standard_normal_kl(z, weight)
+
+
 def nothing(key: jnp.ndarray, z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
     """0."""
     del key, weight
     return jnp.zeros((), z.dtype)
 
 
-TERMS: dict[str, Callable] = {"sigreg": sigreg, "vicreg": vicreg, "ema": nothing, "none": nothing}
+TERMS: dict[str, Callable] = {"sigreg": sigreg, "gaussian": gaussian, "vicreg": vicreg, "ema": nothing, "none": nothing}
 
 
 def term_of(name: str) -> Callable:

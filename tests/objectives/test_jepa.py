@@ -15,7 +15,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny  # noqa: E402
 
 from hjepa_gfn.errors import UserError  # noqa: E402
-from hjepa_gfn.objectives.anti_collapse import SIGREG_COLLAPSE, SIGREG_FLOOR, sigreg, spread, term_of, vicreg  # noqa: E402
+from hjepa_gfn.objectives.anti_collapse import (  # noqa: E402
+    SIGREG_COLLAPSE,
+    SIGREG_FLOOR,
+    gaussian,
+    sigreg,
+    spread,
+    standard_normal_kl,
+    term_of,
+    vicreg,
+)
 from hjepa_gfn.objectives.jepa import (  # noqa: E402
     gaussian_nll,
     jepa_loss,
@@ -75,8 +84,26 @@ def test_vicreg_against_numpy():
     np.testing.assert_allclose(vicreg(None, jnp.asarray(z), jnp.asarray(weight)), expected, rtol=1e-4)
 
 
+def test_the_gaussian_term_against_numpy():
+    """Twice the divergence, by dimension, of the real rows' normal from a standard one, beside SIGReg."""
+    rng = np.random.default_rng(5)
+    z, weight = rng.normal(size=(50, 4)) * [0.1, 0.6, 1.0, 2.0] + [1.0, 0, 0, -2], (np.arange(50) < 40).astype(float)
+    s, mean = np.cov(z[:40].T, bias=True) + 1e-3 * np.eye(4), z[:40].mean(0)
+    kl = 0.5 * (np.trace(s) + mean @ mean - np.linalg.slogdet(s)[1] - 4)
+    args = jnp.asarray(z), jnp.asarray(weight)
+    np.testing.assert_allclose(standard_normal_kl(*args), 2 * kl / 4, rtol=1e-5)
+    key = jax.random.key(0)
+    np.testing.assert_allclose(gaussian(key, *args), sigreg(key, *args) + 10 * 2 * kl / 4, rtol=1e-5)
+    assert abs(float(standard_normal_kl(jax.random.normal(key, (20_000, 4)), jnp.ones(20_000)))) < 3e-3
+    # with fewer rows than dimensions, and collapsed, it is finite; small directions are pushed harder than large ones pulled
+    assert np.isfinite(jax.grad(standard_normal_kl)(jnp.ones((3, 8)), jnp.ones(3))).all()
+    two = jnp.asarray([[0.1, 1.9], [-0.1, -1.9], [0.1, -1.9], [-0.1, 1.9]])
+    push, pull = np.abs(jax.grad(standard_normal_kl)(two, jnp.ones(4))).max(0)
+    assert push > 5 * pull > 0
+
+
 def test_an_unknown_term_is_refused():
-    with pytest.raises(UserError, match="jepa.anti_collapse='vicrg': must be one of sigreg, vicreg, ema, none"):
+    with pytest.raises(UserError, match="jepa.anti_collapse='vicrg': must be one of sigreg, gaussian, vicreg, ema, none"):
         term_of("vicrg")
 
 
