@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
         width=64, heads=4, mlp=128, layers=2, context_layers=2, queries=4,
         max_legs=4, max_steps=5,
         compute=dict(dtype="float32", remat="none", attention="xla"),  # of the trunk; see models.layers.Compute
-        compass=False,        # whether a head reads the own direction off the step states (with jepa.compass)
+        compass=False,        # whether heads read the own direction and load off the step states (with jepa.compass)
         reach=0,              # hidden width of the heads that judge empty edges of plans (with jepa.reach); 0: none
         level_link=False,     # whether the energy holds sub-plans against the state that their edge leads to
         # the actors, coarsest first, as dict(scales=("clause", "subgoal")): runs of adjacent levels ("step" is the first) of
@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
         anti_collapse="sigreg", regularise=0.05,
         slow=0.99,            # decay of the encoders' slow copy ("ema")
         inverse=0.5, variance=0.1, code=1.0, macro=1.0,
-        compass=0.0,          # weight of reading the own direction off the step states (with model.compass)
+        compass=0.0,          # weight of reading the own direction and load off the step states (with model.compass)
         reach=0.0,            # weight of the reachability heads (with model.reach)
         between=0.0,          # weight of the gradient step between neighbouring levels; 0: no such train step
         exploring=0,          # of each group's rows, those that show exploring walks (needs data.worlds)

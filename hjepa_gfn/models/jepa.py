@@ -15,6 +15,8 @@ from hjepa_gfn.distributed.sharding import rows_whole
 from hjepa_gfn.models import fsq
 from hjepa_gfn.models.layers import Dense, Embed, Mlp, rowwise
 
+OBJECTS, COLOURS = 16, 8  # kinds that a cell of a percept may hold, and their colours
+
 
 @dataclasses.dataclass(frozen=True)
 class LevelSizes:
@@ -36,7 +38,7 @@ class JepaSizes:
     num_actions: int = 7
     step_levels: tuple[int, ...] = (5, 5, 5)     # FSQ grid of the step-state code
     levels: tuple[LevelSizes, ...] = (LevelSizes(),)
-    compass: bool = False                        # whether a head reads the own direction off step states
+    compass: bool = False                        # whether heads read the own direction and load off step states
     reach: int = 0                               # hidden width of the reachability heads; 0: there are none
 
     @property
@@ -61,8 +63,8 @@ class PerceptEncoder(nn.Module):
     @nn.compact
     def __call__(self, view: jnp.ndarray, direction: jnp.ndarray) -> jnp.ndarray:
         view = view.astype(jnp.int32)
-        cells = Embed(16, 8, 0.5, (None, None), name="object")(view[..., 0])
-        cells += Embed(8, 8, 0.5, (None, None), name="colour")(view[..., 1])
+        cells = Embed(OBJECTS, 8, 0.5, (None, None), name="object")(view[..., 0])
+        cells += Embed(COLOURS, 8, 0.5, (None, None), name="colour")(view[..., 1])
         cells += Embed(4, 8, 0.5, (None, None), name="state")(view[..., 2])
         flat = cells.reshape(*cells.shape[:-3], -1)
         flat = jnp.concatenate([flat, jax.nn.one_hot(direction, 4)], -1)
@@ -139,6 +141,7 @@ class StepLevel(nn.Module):
         self.dynamics = Dynamics(self.sizes, self.sizes.step_levels, self.sizes.num_actions)
         if self.sizes.compass:
             self.heading = Dense(4, (None, None))
+            self.load = Dense(OBJECTS + COLOURS, (None, None))
 
     def control(self, action: jnp.ndarray) -> jnp.ndarray:
         return self.action_embed(action)
@@ -206,6 +209,11 @@ class Jepa(nn.Module):
         """Logits [..., 4] of the own compass direction, read linearly off z^1 [..., state] (sizes.compass only)."""
         return self.all_levels[0].heading(z)
 
+    def load(self, z: jnp.ndarray) -> tuple[jnp.ndarray, jnp.ndarray]:
+        """Logits [..., OBJECTS] and [..., COLOURS] of what is carried (what the agent's own cell shows), read linearly off z^1
+        [..., state] (sizes.compass only)."""
+        return tuple(jnp.split(self.all_levels[0].load(z), (OBJECTS,), axis=-1))
+
     def encode_segment(self, below: jnp.ndarray, weight: jnp.ndarray, level: int) -> jnp.ndarray:
         """z^l [..., state] of a segment: z^{l-1} [..., W, state], weight [..., W] (0 outside the segment); level > 1."""
         return self.all_levels[level - 1].encode(below, weight)
@@ -268,7 +276,7 @@ class Jepa(nn.Module):
             out += [self.predict(here, control, level), self.invert(here, after, level), self.reconstruct(here, level),
                     self.log_variance(here, control, level)]
             if self.sizes.compass and level == 1:
-                out.append(self.heading(here))
+                out += [self.heading(here), *self.load(here)]
             if self.sizes.reach:
                 out.append(self.reach(here, after, level))
         return sum(jnp.sum(o) for o in out)

@@ -8,6 +8,7 @@ from hjepa_gfn.objectives.anti_collapse import SIGREG_COLLAPSE, SIGREG_FLOOR, co
 from hjepa_gfn.objectives.reachability import mean_over, reach_loss
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import Window, encode_window, find_segments
+from hjepa_gfn.worlds.egocentric_map import own_cell
 
 Metrics = dict[str, jnp.ndarray]
 LOG_VARIANCE = (-8.0, 4.0)  # what the variance heads may say
@@ -59,10 +60,10 @@ def jepa_loss(
 
     Args:
       weights: `config.jepa`: horizon (of steps; above, `UPPER_HORIZON`); anti_collapse, which names R (`anti_collapse.TERMS`),
-        and its weight `regularise`; the weights inverse, variance, code, macro; compass, where there is such a head (cross
-        entropy of the own direction, which nothing else makes the states keep); and reach (of the reachability heads, where the
-        hierarchy has some; see `reachability.reach_loss`). With "ema" the prediction's targets are encoded
-        by params["jepa_slow"].
+        and its weight `regularise`; the weights inverse, variance, code, macro; compass, where there are such heads (cross
+        entropies of the own direction and load, which nothing else makes the states keep); and reach (of the reachability
+        heads, where the hierarchy has some; see `reachability.reach_loss`). With "ema" the prediction's targets are encoded by
+        params["jepa_slow"].
       diagnostics: also return `level_diagnostics` per level (evaluation only: it holds an eigendecomposition).
 
     Returns: loss [] and metrics, named `<level>_<term>` by `JepaSizes.names`; of macro-actions see `macro_metrics`.
@@ -100,10 +101,9 @@ def jepa_loss(
         loss += sum(errors) / horizon + weights.regularise * term + weights.inverse * inverse
         loss += weights.variance * variance + weights.code * code
         if sizes.compass and level == 1:
-            log_p = jax.nn.log_softmax(system.level(params, z, method="heading"))
-            lost = mean_over(-jnp.take_along_axis(log_p, window["direction"][..., None], -1, mode="clip"), seen)
-            loss += weights.compass * lost
-            metrics["step_compass"] = lost
+            lost = own_state_loss(system, params, z, window, seen)
+            loss += weights.compass * sum(lost)
+            metrics |= {"step_compass": lost[0], "step_load": lost[1]}
         if sizes.reach:
             above = segments[level - 1] if level <= len(segments) else None
             missed, found = reach_loss(system, params, jax.random.fold_in(key, level), z, decoded, valid, above, level)
@@ -132,6 +132,22 @@ def jepa_loss(
         action = to_code(stop(macro), sizes.levels[level - 2].action)
     chex.assert_shape(loss, ())
     return loss, metrics
+
+
+def own_state_loss(
+    system: System, params: Params, z: jnp.ndarray, window: Window, seen: jnp.ndarray
+) -> tuple[jnp.ndarray, jnp.ndarray]:
+    """Mean cross entropies of the own direction and of what is carried (kind and colour), from step states z [B, W+1, Z] where
+    `seen` [B, W+1]. What is carried is what the percept's own cell shows."""
+    x, y = own_cell(system.map)
+    own = window["view"][..., x, y, :].astype(jnp.int32)
+    kind, colour = system.level(params, z, method="load")
+
+    def nll(logits: jnp.ndarray, label: jnp.ndarray) -> jnp.ndarray:
+        return mean_over(-jnp.take_along_axis(jax.nn.log_softmax(logits), label[..., None], -1, mode="clip"), seen)
+
+    heading = system.level(params, z, method="heading")
+    return nll(heading, window["direction"]), nll(kind, own[..., 0]) + nll(colour, own[..., 1])
 
 
 def inverse_error(said: jnp.ndarray, control: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:

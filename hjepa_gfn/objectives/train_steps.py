@@ -172,8 +172,8 @@ def make_train_steps(
         raise UserError(f"jepa.reach={config.jepa.get('reach', 0.0)} and model.reach={system.jepa.sizes.reach}: reachability "
                         "heads need both a width and a weight above 0, or neither")
     if (config.jepa.get("compass", 0.0) > 0) != system.jepa.sizes.compass:
-        raise UserError(f"jepa.compass={config.jepa.get('compass', 0.0)} and model.compass={system.jepa.sizes.compass}: a head "
-                        "that reads the own direction needs a weight above 0, and a weight a head")
+        raise UserError(f"jepa.compass={config.jepa.get('compass', 0.0)} and model.compass={system.jepa.sizes.compass}: heads "
+                        "that read the own direction and load need a weight above 0, and a weight heads")
     term_of(config.jepa.anti_collapse)  # a wrong name is found out before anything is traced
     tx, rate_of = make_optimizer(config.optimizer), rate_of or partial(learning_rate, config)
     rows = config.em.rows

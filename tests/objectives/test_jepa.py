@@ -278,17 +278,25 @@ def test_the_loss_does_not_read_what_lies_past_the_end_of_a_window():
         np.testing.assert_allclose(whole(dirty=True)[0][name], value, rtol=1e-5, err_msg=name)
 
 
-def test_the_own_direction_is_read_off_step_states_and_adds_its_cross_entropy():
+def test_the_own_direction_and_load_are_read_off_step_states_and_add_their_cross_entropies():
     system, window = tiny.system(compass=True), tiny.window([[2, 1], [3, 2], []])
+    ball = jnp.asarray([6, 4], window["view"].dtype)
+    window["view"] = window["view"].at[0, 1:, 3, 6, :2].set(ball)  # which is carried
     params, others = tiny.params(compass=True), dict(**WEIGHTS, anti_collapse="sigreg", horizon=2, reach=0)
     run = jax.jit(lambda p, w: jepa_loss(p, jax.random.key(0), window, system, SimpleNamespace(**others, compass=w)))
     loss, metrics = run(params, 0.3)
     z = system.level(params, window["view"], window["direction"], method="encode")
-    head = params["jepa"]["level_1"]["heading"]
-    logits = np.asarray(z, np.float64) @ np.asarray(head["kernel"], np.float64) + np.asarray(head["bias"], np.float64)
-    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    length = np.asarray(window["length"])
-    seen = np.arange(z.shape[1]) <= length[:, None]
-    picked = np.take_along_axis(log_p, np.asarray(window["direction"])[..., None], -1)[..., 0]
-    np.testing.assert_allclose(metrics["step_compass"], -picked[seen].mean(), rtol=1e-4)
-    np.testing.assert_allclose(loss - run(params, 0.0)[0], 0.3 * metrics["step_compass"], rtol=1e-3)
+    seen = np.arange(z.shape[1]) <= np.asarray(window["length"])[:, None]
+
+    def nll(name, columns, label):
+        head = jax.tree.map(lambda x: np.asarray(x, np.float64)[..., columns], params["jepa"]["level_1"][name])
+        logits = np.asarray(z, np.float64) @ head["kernel"] + head["bias"]
+        log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        return -np.take_along_axis(log_p, np.asarray(label, int)[..., None], -1)[seen].mean()
+
+    own = window["view"][:, :, 3, 6]
+    np.testing.assert_allclose(metrics["step_compass"], nll("heading", slice(None), window["direction"]), rtol=1e-4)
+    load = nll("load", slice(16), own[..., 0]) + nll("load", slice(16, 24), own[..., 1])
+    np.testing.assert_allclose(metrics["step_load"], load, rtol=1e-4)
+    added = 0.3 * (metrics["step_compass"] + metrics["step_load"])
+    np.testing.assert_allclose(loss - run(params, 0.0)[0], added, rtol=1e-3)
