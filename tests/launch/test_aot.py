@@ -30,17 +30,14 @@ def registry():
     return set(train_steps.make_train_steps(make_system(config.model, 64, config.data.text_length, 7), config))
 
 
-def stacked_kernels(part=("encoder", "stack")):
-    """Weights of all layers in one array: of the shared encoder, which samplers pass through, or another part of its group."""
+def stacked_kernels():
+    """How many weights the shared encoder, which samplers pass through, has of all its layers in one array."""
     import jax
 
     config = get_config("tiny")
     system = make_system(config.model, 64, config.data.text_length, 7)
     params = jax.eval_shape(lambda key: train_steps.init_state(system, config, key), jax.random.key(0)).params
-    found = params["encoder"]
-    for name in part:
-        found = found[name]
-    return sum(leaf.ndim == 3 for leaf in jax.tree.leaves(found))
+    return sum(leaf.ndim == 3 for leaf in jax.tree.leaves(params["encoder"]["encoder"]["stack"]))
 
 
 def moved_over_fsdp(step):
@@ -61,16 +58,11 @@ def test_committed_reports_cover_every_train_step_and_say_how_they_were_made(pat
         assert step["hbm_gib"] == GENERATIONS[name].hbm_gib
         assert step["fits"] == (step["peak_hbm_gib"] <= step["hbm_gib"])
         copied = found["sampling"] == "gathered" and step_name in train_steps.SAMPLING
-        # weights are gathered layer by layer, never whole, but for samplers' copies; a gradient that was reduced between slices
-        # is gathered once, over `data`: as much of it as a device holds
-        gradients = stacked_kernels(()) if found["num_slices"] > 1 and step_name not in ("jepa", "indicators") else 0
-        assert step["whole_stacks_gathered"] <= copied * stacked_kernels() + gradients
-        if gradients:
-            held = step["arguments_gib"] * 2**30 / 12 * 2  # float32 parameters and two moments; a gradient in bfloat16
-            assert step["moved_by_axes"].get("data", 0) <= held, "of no gradient more than a device holds"
+        # weights are gathered layer by layer, never whole, but for samplers' copies
+        assert step["whole_stacks_gathered"] <= copied * stacked_kernels()
         assert (step["dcn_bytes"] > 0) == (found["num_slices"] > 1)
         assert step["over_model_flops"] <= 1.4
-        assert step["partition_waste"] <= 1.04
+        assert step["partition_waste"] <= 1.03
         if copied:  # weights gathered anew for every edit moved six times what the grounding step does, which samples none
             assert moved_over_fsdp(step) <= 1.3 * moved_over_fsdp(found["steps"]["ground"])
 
