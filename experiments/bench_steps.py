@@ -70,7 +70,8 @@ def bench(config: Any, data_dir: str, names: list[str], repeats: int, longest: b
     check_corpus(data_dir)
     task = AgentTask(config, data_dir)
     # a small corpus has fewer words than the configuration says: the network is as large as it would be
-    task.system = make_system(config.model, config.data.vocab, config.data.text_length, NUM_ACTIONS, config.data.get("map", 0))
+    task.system = make_system(config.model, config.data.vocab, config.data.text_length, NUM_ACTIONS, config.data.get("map", 0),
+                              config.data.get("heading", "compass"))
     task.train_steps = make_train_steps(task.system, config)
     if unknown := set(names) - set(task.train_steps):
         raise UserError(f"--steps: no train step {min(unknown)}; there are {', '.join(task.train_steps)}")

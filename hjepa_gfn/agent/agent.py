@@ -36,9 +36,9 @@ class Agent(NamedTuple):
 
 
 def world_for(agent: Agent, level: str, batch_size: int) -> World:
-    """A level's world as the agent perceives it: the views or, where it was trained with one, the map of what it has seen; and
-    whether what it sees contradicts what it saw before."""
-    return Remembering(make_world(level, batch_size), agent.system.map)
+    """A level's world as the agent perceives it: the views or, where it was trained with one, the map of what it has seen; its
+    compass, or how far it has turned; and whether what it sees contradicts what it saw before."""
+    return Remembering(make_world(level, batch_size), agent.system.map, agent.system.turned)
 
 
 def several_actors(agent: Agent) -> bool:
@@ -57,7 +57,7 @@ def load_agent(directory: str | os.PathLike) -> Agent:
         config = ConfigDict(export.config)
         tokenizer = Tokenizer.from_json(export.tokenizer_json, str(directory))
         system = make_system(config.model, tokenizer.vocab_size, config.data.text_length, NUM_ACTIONS,
-                             config.data.get("map", 0))
+                             config.data.get("map", 0), config.data.get("heading", "compass"))
     except (AttributeError, KeyError) as error:
         raise UserError(f"{directory}: config.json is not of an agent of this version ({error})") from error
     return Agent(system, unshared(export.params), tokenizer, config, modes.compiled(system, config.agent))

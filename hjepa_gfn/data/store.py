@@ -12,6 +12,7 @@ from hjepa_gfn.data.episodes import PlanCorpus, config_of
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary.traces import VIEW_SHAPE
 from hjepa_gfn.worlds import egocentric_map
+from hjepa_gfn.worlds.heading import turned
 
 _TEXTS = ("level", "mission", "situation", "final", "final_told")
 _LISTS = ("drafts", "drafts_told", "critiques", "principles")
@@ -81,6 +82,11 @@ class EpisodeStore:
             known[rows] = egocentric_map.seen(some, self.view[frame], taken).known
             view[frame] = egocentric_map.percept(known[rows], self.view[frame])
         return dataclasses.replace(self, view=view)
+
+    def turned(self) -> "EpisodeStore":
+        """The same episodes with turns since each one's first percept in the place of compass directions."""
+        first = np.repeat(self.direction[self.offset], self.steps + 1)
+        return dataclasses.replace(self, direction=turned(self.direction, first))
 
     def only(self, rows: np.ndarray) -> "EpisodeStore":
         """The episodes `rows` int [n] alone, in that order."""

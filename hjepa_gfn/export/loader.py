@@ -120,7 +120,7 @@ class Agent:
 
         Args:
           view: uint8 [b, 7, 7, 3], or the map of what was seen, [b, n, n, 3], that the signature asks for.
-          direction: int32 [b]. mission: int32 [b, M] token ids.
+          direction: int32 [b], as `data.heading` of the config says. mission: int32 [b, M] token ids.
           seed: an int, or the two uint32 words of a key.
           temperature: above 0; the agent's own if None.
           log_prob: also return log P_F of the edits in the order they were made, and log P_B of undoing them in that order,

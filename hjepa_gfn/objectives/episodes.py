@@ -34,18 +34,18 @@ def check(config: Any, group: int) -> None:
         raise UserError(f"belief.steps={b.steps} must hold a window (data.window={config.data.window})")
 
 
-def walks(key: jnp.ndarray, worlds: dict[str, jnp.ndarray], steps: int, lead: int, longest: int, map: int) -> Window:
+def walks(key: jnp.ndarray, worlds: dict[str, jnp.ndarray], steps: int, lead: int, config: Any) -> Window:
     """Exploring walks from a batch's worlds [B]: windows of `steps` actions; see `worlds.exploring.explore`."""
     state = GridState(worlds["grid"], worlds["position"], worlds["heading"], worlds["pocket"])
-    return explore(key, Starts(state, worlds["action"], worlds["length"]), steps, lead, longest, map)
+    return explore(key, Starts(state, worlds["action"], worlds["length"]), steps, lead, config.model.levels[0]["longest"],
+                   config.data.get("map", 0), config.data.get("heading", "compass"))
 
 
 def with_walks(key: jnp.ndarray, batch: Any, config: Any) -> Window:
     """The windows "random" of a group of a batch, the first `config.jepa.exploring` of them exploring walks instead."""
     count = config.jepa.exploring
     some = jax.tree.map(lambda x: x[:count], batch["world"])
-    seen = walks(key, some, config.data.window, config.jepa.lead, config.model.levels[0]["longest"],
-                 config.data.get("map", 0))
+    seen = walks(key, some, config.data.window, config.jepa.lead, config)
     names = (*SHOWN, "clause") if "clause" in batch["random"] else SHOWN
     seen = {**seen, "clause": jnp.zeros_like(seen["segment"])}  # a walk serves one purpose throughout
     return {name: jnp.concatenate([seen[name], batch["random"][name][count:]]) for name in names}
@@ -59,5 +59,5 @@ def for_belief(key: jnp.ndarray, batch: Any, config: Any) -> Window:
     parts = [{name: window[name][: b.rows] if name == "length" else widen(window[name]) for name in SHOWN}] if b.rows else []
     if b.walks:
         some = jax.tree.map(lambda x: x[: b.walks], batch["world"])
-        parts.append(walks(key, some, b.steps, 0, config.model.levels[0]["longest"], config.data.get("map", 0)))
+        parts.append(walks(key, some, b.steps, 0, config))
     return {name: jnp.concatenate([part[name] for part in parts]) for name in SHOWN}

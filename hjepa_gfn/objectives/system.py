@@ -31,6 +31,7 @@ from hjepa_gfn.objectives.groups import (
 )
 from hjepa_gfn.plans import PlanSpec, root_plan
 from hjepa_gfn.worlds.egocentric_map import check_size
+from hjepa_gfn.worlds.heading import is_turned
 from hjepa_gfn.worlds.language import VIEW_SIZE
 
 __all__ = ["GROUPS", "SAMPLER_GROUPS", "Params", "System", "actor_view", "init_characteristics", "init_indicators",
@@ -52,6 +53,7 @@ class System:
     belief: Belief | None = None
     upper: tuple[int, ...] = ()  # at most so many segments of an observed plan at the scales above legs, from the coarsest
     map: int = 0                 # cells a side of the map that percepts come in (`worlds.egocentric_map`); 0: plain views
+    turned: bool = False         # whether percepts say how far the agent has turned (`worlds.heading`), not its compass
     level_link: bool = False     # whether the energy links expanded edges to their sub-plans (`grounding.level_link`)
     own: tuple[int, ...] = ()    # JEPA levels that its plans span, from the coarsest; (): all of them
     name: str = ""               # of an actor below the first
@@ -135,16 +137,18 @@ def level_sizes(model: Any) -> tuple[LevelSizes, ...]:
     return levels
 
 
-def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int, map: int = 0) -> System:
+def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int, map: int = 0,
+                heading: str = "compass") -> System:
     """Builds the modules from the `model` section of a config; without a belief where `model.belief.size` is 0 or missing.
 
-    `map`: `data.map`, the size of the maps that percepts come in, or 0.
+    `map`: `data.map`, the size of the maps that percepts come in, or 0. `heading`: `data.heading`, see `worlds.heading`.
 
     Returns: the first actor; those that `model.actors` puts below it are its `lower`.
     Raises:
-      UserError: see `level_sizes` and `actors.actors_of`.
+      UserError: see `level_sizes`, `actors.actors_of` and `heading.is_turned`.
     """
     check_size(map)
+    turned = is_turned(heading)
     jepa = JepaSizes(
         state=model.state, hidden=model.hidden, num_actions=num_actions,
         step_levels=tuple(model.step_levels), levels=level_sizes(model),
@@ -164,7 +168,7 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int,
     if kind and (kind not in KINDS or not lower):
         raise UserError(f"model.characteristics={kind!r}: must be one of {', '.join(KINDS)} where there are two actors or more "
                         "(model.actors), or ''")
-    return dataclasses.replace(first, belief=belief, lower=tuple(lower), share=share, characteristics=kind)
+    return dataclasses.replace(first, belief=belief, lower=tuple(lower), share=share, characteristics=kind, turned=turned)
 
 
 def _make_actor(

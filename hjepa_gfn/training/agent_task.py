@@ -56,7 +56,8 @@ class AgentTask:
 
 def system_of(config: Any, tokenizer: Tokenizer) -> System:
     """The modules that a config and a tokenizer describe."""
-    return make_system(config.model, tokenizer.vocab_size, config.data.text_length, NUM_ACTIONS, config.data.get("map", 0))
+    return make_system(config.model, tokenizer.vocab_size, config.data.text_length, NUM_ACTIONS, config.data.get("map", 0),
+                       config.data.get("heading", "compass"))
 
 
 def codebooks(system: System) -> dict[str, np.ndarray]:

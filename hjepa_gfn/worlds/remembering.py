@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hjepa_gfn.worlds import egocentric_map
+from hjepa_gfn.worlds.heading import turned
 from hjepa_gfn.worlds.protocol import Observation, World
 
 UNSHOWN = 13  # cells a side of a map that is kept for comparison: as far as views reach, on all sides
@@ -14,10 +15,11 @@ class Remembering:
     again is not as remembered; with `shown`, "view" is the map uint8 [B, M, M, 3]. It is made of percepts and actions alone.
     """
 
-    def __init__(self, world: World, shown: int = 0):
-        """shown: M, cells a side of the map that percepts hold; 0: they hold the view, and the map is for comparison only."""
+    def __init__(self, world: World, shown: int = 0, turned: bool = False):
+        """shown: M, cells a side of the map that percepts hold; 0: they hold the view, and the map is for comparison only.
+        turned: "direction" is by how much the agent has turned since the episode began (`worlds.heading`)."""
         egocentric_map.check_size(shown)
-        self.world, self.shown, self.size = world, bool(shown), shown or UNSHOWN
+        self.world, self.shown, self.size, self.turned = world, bool(shown), shown or UNSHOWN, turned
         self.num_actions, self.action_names = world.num_actions, world.action_names
         view = ((shown, shown, 3), np.dtype(np.uint8)) if shown else world.percept_spec["view"]
         self.percept_spec = {**world.percept_spec, "view": view, "contradicted": ((), np.dtype(np.float32))}
@@ -28,7 +30,9 @@ class Remembering:
         rows = len(seeds)
         self._before = egocentric_map.empty_map((rows,), self.size)  # what was known before the newest percept
         self._action, self._done = np.full(rows, -1), np.zeros(rows, bool)
-        return self.show(self.world.reset(seeds))
+        observation = self.world.reset(seeds)
+        self._first = np.asarray(observation.percept["direction"])
+        return self.show(observation)
 
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray]:
         """See `World.step`."""
@@ -52,5 +56,8 @@ class Remembering:
         self._newest, self._view = observation, observation.percept["view"]
         self._known, contradicted = egocentric_map.seen(self._before, self._view, self._action)
         view = egocentric_map.percept(self._known, self._view) if self.shown else self._view
+        direction = observation.percept["direction"]
+        if self.turned:
+            direction = turned(np.asarray(direction), self._first)
         return observation._replace(percept={
-            **observation.percept, "view": view, "contradicted": contradicted.astype(np.float32)})
+            **observation.percept, "view": view, "direction": direction, "contradicted": contradicted.astype(np.float32)})

@@ -244,6 +244,20 @@ def test_maps_hold_what_the_whole_episode_showed_before():
         make(map=8)
 
 
+def test_directions_can_be_turns_since_the_episode_began():
+    """Windows from the middle of an episode too count from its first percept."""
+    turning, plain = make(heading="turned"), make()
+    store, batch, compass = plain.store, turning.batch(3), plain.batch(3)
+    first = store.direction[store.offset[batch["index"]]]
+    for name in ("start", "random"):
+        seen = np.arange(WINDOW + 1) <= batch[name]["length"][:, None]
+        want = np.where(seen, (compass[name]["direction"] - first[:, None]) % 4, 0)
+        np.testing.assert_array_equal(batch[name]["direction"], want)
+    assert not batch["start"]["direction"][:, 0].any() and batch["random"]["direction"][:, 0].any()
+    with pytest.raises(UserError, match="data.heading='north'"):
+        make(heading="north")
+
+
 def test_initial_worlds_are_those_of_the_exemplary_episodes():
     """Each row's world is what the simulator makes of the seed of one of the first episodes, beside that episode's actions."""
     from hjepa_gfn.worlds.babyai import make_env
