@@ -172,7 +172,7 @@ def test_every_loss_is_part_of_a_registered_step():
     """Whatever the modules of losses define as one (`..._loss`, `..._step`) is called from the registry's module."""
     called = {node.attr if isinstance(node, ast.Attribute) else node.id for node in ast.walk(
         ast.parse(inspect.getsource(train_steps))) if isinstance(node, ast.Attribute | ast.Name)}
-    parts = {"macro_loss", "reach_loss", "pair_loss"}  # terms of jepa_loss, and of characteristics_loss
+    parts = {"macro_loss", "own_state_loss", "reach_loss", "pair_loss"}  # terms of jepa_loss, and of characteristics_loss
     losses = {name for module in (
         em, ranking, jepa, indicators, characteristics, belief, between, reachability) for name, fn in vars(module).items()
               if inspect.isfunction(fn) and fn.__module__ == module.__name__ and name.endswith(("_loss", "_step"))}
