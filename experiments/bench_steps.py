@@ -26,7 +26,7 @@ from hjepa_gfn.errors import UserError
 from hjepa_gfn.files import write_json
 from hjepa_gfn.objectives.cost import step_flops
 from hjepa_gfn.objectives.groups import is_copy
-from hjepa_gfn.objectives.system import make_system
+from hjepa_gfn.objectives.system import system_from
 from hjepa_gfn.objectives.train_steps import make_train_steps
 from hjepa_gfn.training.agent_task import NUM_ACTIONS, AgentTask
 from hjepa_gfn.training.kernels import kernels
@@ -70,8 +70,7 @@ def bench(config: Any, data_dir: str, names: list[str], repeats: int, longest: b
     check_corpus(data_dir)
     task = AgentTask(config, data_dir)
     # a small corpus has fewer words than the configuration says: the network is as large as it would be
-    task.system = make_system(config.model, config.data.vocab, config.data.text_length, NUM_ACTIONS, config.data.get("map", 0),
-                              config.data.get("heading", "compass"))
+    task.system = system_from(config, config.data.vocab, NUM_ACTIONS)
     task.train_steps = make_train_steps(task.system, config)
     if unknown := set(names) - set(task.train_steps):
         raise UserError(f"--steps: no train step {min(unknown)}; there are {', '.join(task.train_steps)}")

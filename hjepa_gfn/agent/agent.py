@@ -13,7 +13,7 @@ from hjepa_gfn.data.tokenizer import Tokenizer
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.export import load_export
 from hjepa_gfn.objectives.groups import unshared
-from hjepa_gfn.objectives.system import System, make_system
+from hjepa_gfn.objectives.system import System, system_from
 from hjepa_gfn.worlds import World, make_world
 from hjepa_gfn.worlds.remembering import Remembering
 
@@ -56,8 +56,7 @@ def load_agent(directory: str | os.PathLike) -> Agent:
     try:
         config = ConfigDict(export.config)
         tokenizer = Tokenizer.from_json(export.tokenizer_json, str(directory))
-        system = make_system(config.model, tokenizer.vocab_size, config.data.text_length, NUM_ACTIONS,
-                             config.data.get("map", 0), config.data.get("heading", "compass"))
+        system = system_from(config, tokenizer.vocab_size, NUM_ACTIONS)
     except (AttributeError, KeyError) as error:
         raise UserError(f"{directory}: config.json is not of an agent of this version ({error})") from error
     return Agent(system, unshared(export.params), tokenizer, config, modes.compiled(system, config.agent))

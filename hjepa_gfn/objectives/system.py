@@ -171,6 +171,13 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int,
     return dataclasses.replace(first, belief=belief, lower=tuple(lower), share=share, characteristics=kind, turned=turned)
 
 
+def system_from(config: Any, text_vocab: int, num_actions: int) -> System:
+    """`make_system` of a whole config; those of older exports and checkpoints say less of percepts."""
+    data = config.data
+    return make_system(
+        config.model, text_vocab, data.text_length, num_actions, data.get("map", 0), data.get("heading", "compass"))
+
+
 def _make_actor(
     model: Any, jepa: JepaSizes, map: int, actor: Actor, above: System | None, **sizes: int
 ) -> System:

@@ -15,7 +15,7 @@ from hjepa_gfn.data.store import EpisodeStore, load_episodes
 from hjepa_gfn.data.tokenizer import Tokenizer, train_tokenizer
 from hjepa_gfn.models import fsq
 from hjepa_gfn.objectives import train_steps
-from hjepa_gfn.objectives.system import System, make_system
+from hjepa_gfn.objectives.system import System, system_from
 
 NUM_ACTIONS = 7  # MiniGrid
 
@@ -56,8 +56,7 @@ class AgentTask:
 
 def system_of(config: Any, tokenizer: Tokenizer) -> System:
     """The modules that a config and a tokenizer describe."""
-    return make_system(config.model, tokenizer.vocab_size, config.data.text_length, NUM_ACTIONS, config.data.get("map", 0),
-                       config.data.get("heading", "compass"))
+    return system_from(config, tokenizer.vocab_size, NUM_ACTIONS)
 
 
 def codebooks(system: System) -> dict[str, np.ndarray]:

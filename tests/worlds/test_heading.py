@@ -5,9 +5,12 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.configs.babyai_gotolocal import get_config
+from hjepa_gfn.agent.agent import world_for
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation import memory
 from hjepa_gfn.evaluation.walks import Walks
+from hjepa_gfn.objectives.system import system_from
 from hjepa_gfn.worlds import jitted, make_world
 from hjepa_gfn.worlds.babyai import FORWARD, LEFT, RIGHT
 from hjepa_gfn.worlds.exploring import Starts, explore, initial_worlds
@@ -43,6 +46,21 @@ def test_a_world_tells_how_far_the_agent_has_turned_since_each_episode_began():
             if t < action.shape[1]:
                 observation, other = world.step(action[:, t])[0], plain.step(action[:, t])[0]
     assert observation.percept["direction"].dtype == world.percept_spec["direction"][1]
+
+
+def test_what_a_config_says_of_percepts_reaches_the_world_that_its_agent_acts_in():
+    config = get_config()
+    for heading, size in (("compass", 0), ("turned", 0), ("turned", 11)):
+        config.data.heading, config.data.map = heading, size
+        agent = SimpleNamespace(system=system_from(config, 16, 7))
+        assert (agent.system.turned, agent.system.map) == (heading == "turned", size)
+        world = world_for(agent, LEVEL, 2)
+        first = make_world(LEVEL, 2).reset([1, 2]).percept["direction"]
+        percept = world.reset([1, 2]).percept
+        assert first.any() and percept["direction"].tolist() == ([0, 0] if heading == "turned" else first.tolist())
+        assert percept["view"].shape[1] == (size or 7)
+    del config.data.map, config.data.heading  # as in older exports
+    assert not system_from(config, 16, 7).turned
 
 
 def test_exploring_walks_count_from_where_the_walk_began_not_from_where_its_window_does():
