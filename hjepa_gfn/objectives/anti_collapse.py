@@ -80,7 +80,7 @@ def vicreg(key: jnp.ndarray, z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray
 
 def standard_normal_kl(z: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
     """2/Z KL(N(m, S) || N(0, I)) = (tr S + |m|^2 - log det S - Z) / Z, m the mean and S the covariance + RIDGE I of z [N, Z],
-    weight [N]: 0 where both are a standard normal's, unbounded where a direction collapses."""
+    weight [N]: 0 where both are a standard normal's, -log RIDGE / Z more for every direction that collapses."""
     chex.assert_shape(weight, z.shape[:1])
     size = z.shape[1]
     s = covariance(z, weight) + RIDGE * jnp.eye(size)
