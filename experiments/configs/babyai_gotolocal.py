@@ -18,7 +18,9 @@ def get_config() -> ConfigDict:
         vocab=512,            # BPE vocabulary
         tool_spans=False,     # texts with tool results in them, as marked spans: longer (take text_length 72)
         map=0,                # cells a side of a map of what was seen so far, in the place of 7 x 7 views (odd); 0: views alone
-        heading="compass",    # what percepts say of the own direction: "compass", or "turned": by how much since the mission
+        # what percepts say of the own direction: "compass"; "turned": by how much since the mission was given; or "placed": the
+        # same, and where each cell lies as seen from there
+        heading="compass",
         worlds=0,             # episodes whose initial worlds come with the batches, to explore from; 0: none
         world_size=8,         # cells a side of their grids (22 for BossLevel)
     ))

@@ -38,7 +38,7 @@ class Agent(NamedTuple):
 def world_for(agent: Agent, level: str, batch_size: int) -> World:
     """A level's world as the agent perceives it: the views or, where it was trained with one, the map of what it has seen; its
     compass, or how far it has turned; and whether what it sees contradicts what it saw before."""
-    return Remembering(make_world(level, batch_size), agent.system.map, agent.system.turned)
+    return Remembering(make_world(level, batch_size), agent.system.map, agent.system.heading)
 
 
 def several_actors(agent: Agent) -> bool:

@@ -14,7 +14,7 @@ from hjepa_gfn.data.worlds import world_pool, world_shapes
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary.phrases import actions_of, legs_of, parse_plan
 from hjepa_gfn.worlds import egocentric_map
-from hjepa_gfn.worlds.heading import is_turned
+from hjepa_gfn.worlds.heading import channels, check_heading
 from hjepa_gfn.worlds.language import VIEW_SIZE
 
 Batch = dict[str, Any]
@@ -30,7 +30,7 @@ class PipelineConfig:
     mission_length: int = 12  # M, tokens of a mission
     tool_spans: bool = False  # texts with tool results in them, as marked spans
     map: int = 0  # cells a side of a map of what was seen so far, in the place of views; 0: plain views
-    heading: str = "compass"  # what "direction" says: "compass", or "turned": by how much since the episode began
+    heading: str = "compass"  # what percepts say of the own direction and place: see `worlds.heading`
     worlds: int = 0  # episodes whose initial worlds are kept, for behaviour that is rolled out in training; 0: none
     world_size: int = 8  # cells a side of their grids
 
@@ -40,7 +40,8 @@ class Pipeline:
 
     A batch of B rows holds, for window w in ("start", "random"), from the first or from a uniformly drawn step on:
         batch[w]["view"]       uint8[B, W+1, 7, 7, 3]   percepts, zero beyond the window's end; with
-                               `config.map` of M cells maps of what was seen up to there, [B, W+1, M, M, 3]
+                               `config.map` of M cells maps of what was seen up to there, [B, W+1, M, M, 3];
+                               with `config.heading` "placed" a fourth number a cell
         batch[w]["direction"]  int32[B, W+1]            see `config.heading`
         batch[w]["action"]     int32[B, W]              zero beyond the window's end
         batch[w]["segment"]    int32[B, W]              leg indices, counted from the first action's leg
@@ -78,8 +79,7 @@ and, with `config.worlds`, an initial world a row, of an episode drawn among the
         if getattr(config, "map", 0):
             egocentric_map.check_size(config.map)
             self.store = self.store.remembered(int(config.map))
-        if is_turned(getattr(config, "heading", "compass")):
-            self.store = self.store.turned()
+        self.store = self.store.headed(check_heading(getattr(config, "heading", "compass")), int(getattr(config, "map", 0)))
         self._batch_size, self._window = int(config.batch_size), int(config.window)
         for name in ("batch_size", "window", "text_length", "mission_length"):
             if getattr(config, name) < (3 if name.endswith("_length") else 1):
@@ -154,9 +154,9 @@ and, with `config.worlds`, an initial world a row, of an episode drawn among the
 def batch_shapes(config: Any) -> dict[str, Any]:
     """(shape, dtype) of every array of a batch that `training.agent_task` hands to training: see `Pipeline`."""
     b, w, x = config.batch_size, config.window, config.text_length
-    side = getattr(config, "map", 0) or VIEW_SIZE
+    side, numbers = getattr(config, "map", 0) or VIEW_SIZE, channels(getattr(config, "heading", "compass"))
     window = {
-        "view": ((b, w + 1, side, side, 3), np.uint8), "direction": ((b, w + 1), np.int32), "action": ((b, w), np.int32),
+        "view": ((b, w + 1, side, side, numbers), np.uint8), "direction": ((b, w + 1), np.int32), "action": ((b, w), np.int32),
         "segment": ((b, w), np.int32), "clause": ((b, w), np.int32), "length": ((b,), np.int32)}
     text = ((b, x), np.int32)
     stated = {

@@ -12,7 +12,7 @@ from hjepa_gfn.data.episodes import PlanCorpus, config_of
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary.traces import VIEW_SHAPE
 from hjepa_gfn.worlds import egocentric_map
-from hjepa_gfn.worlds.heading import turned
+from hjepa_gfn.worlds.heading import placed, stride, turned
 
 _TEXTS = ("level", "mission", "situation", "final", "final_told")
 _LISTS = ("drafts", "drafts_told", "critiques", "principles")
@@ -24,7 +24,7 @@ class EpisodeStore:
     """N episodes; episode i has T_i actions and T_i + 1 percepts, which lie one after another from `offset[i]` on.
 
     Attributes:
-        view: uint8[S, 7, 7, 3], or maps [S, M, M, 3] (`remembered`); S = sum(T_i + 1).
+        view: uint8[S, 7, 7, 3], or maps [S, M, M, 3] (`remembered`), or with a sector more (`headed`); S = sum(T_i + 1).
         direction: int32[S].
         action: int32[S]; 0 where no action follows a percept.
         segment: int32[S], leg indices; 0 where no action follows a percept.
@@ -83,10 +83,18 @@ class EpisodeStore:
             view[frame] = egocentric_map.percept(known[rows], self.view[frame])
         return dataclasses.replace(self, view=view)
 
-    def turned(self) -> "EpisodeStore":
-        """The same episodes with turns since each one's first percept in the place of compass directions."""
-        first = np.repeat(self.direction[self.offset], self.steps + 1)
-        return dataclasses.replace(self, direction=turned(self.direction, first))
+    def headed(self, heading: str, map: int = 0) -> "EpisodeStore":
+        """The same episodes with percepts that say the own direction and place as `heading` does (`worlds.heading`); `map`: the
+        size of the maps that the store holds in the place of views."""
+        if heading == "compass":
+            return self
+        of_first = lambda x: np.repeat(x[self.offset], self.steps + 1, axis=0)  # noqa: E731
+        turns, view = turned(self.direction, of_first(self.direction)), self.view
+        if heading == "placed":
+            moves = stride(view, turns, self.action, map)  # no action follows an episode's last percept: 0 is a turn
+            before = np.cumsum(moves, axis=0, dtype=np.int32) - moves
+            view = placed(view, before - of_first(before), turns, map)
+        return dataclasses.replace(self, direction=turns, view=view)
 
     def only(self, rows: np.ndarray) -> "EpisodeStore":
         """The episodes `rows` int [n] alone, in that order."""

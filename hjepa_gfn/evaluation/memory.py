@@ -20,7 +20,7 @@ from hjepa_gfn.objectives.jepa import LOG_VARIANCE
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.worlds import jitted
 from hjepa_gfn.worlds.egocentric_map import remember
-from hjepa_gfn.worlds.heading import turned
+from hjepa_gfn.worlds.heading import along
 from hjepa_gfn.worlds.language import AGENT_CELL, BALL, VIEW_SIZE
 
 _remember = jax.jit(remember, static_argnums=2)
@@ -79,13 +79,12 @@ def lone_object(walks: Walks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def seen_by(system: System, walks: Walks) -> dict[str, np.ndarray]:
     """The walks' percepts as the agent has them: with maps of what was seen (`worlds.egocentric_map`) where it has such, and
-    with how far it has turned (`worlds.heading`) where that is what it knows."""
+    with how far it has turned and gone (`worlds.heading`) where that is what it knows."""
     seen = walks.seen
     if system.map:
         seen = {**seen, "view": np.asarray(_remember(seen["view"], walks.action, system.map))}
-    if system.turned:
-        seen = {**seen, "direction": turned(seen["direction"], seen["direction"][:, :1])}
-    return seen
+    view, direction = along(seen["view"], seen["direction"], walks.action, system.heading, system.map)
+    return {**seen, "view": view, "direction": direction}
 
 
 def beliefs_of(system: System, params: Params, walks: Walks) -> dict[str, np.ndarray]:

@@ -79,7 +79,7 @@ def program_files(
     described: dict[str, Any] = {}
     files: dict[str, bytes] = {}
     plans = jax.eval_shape(lambda: root_plan(system.spec, (1,)))._asdict()
-    given = partial(_inputs, system.view_size, mission_length)
+    given = partial(_inputs, system.view_shape, mission_length)
     programs = [(sample_plan, given({}), {"temperature": temperature}),
                 (explain, given({"plan": plans}), {"temperature": text_temperature})]
     if system.map:
@@ -130,12 +130,12 @@ def _context(system: System, params: Params, inputs: Arrays) -> Context:
     return system.net(params, sensed, z1, inputs["mission"], method="context")
 
 
-def _inputs(side: int, mission_length: int, extra: Arrays) -> Arrays:
+def _inputs(view: tuple[int, ...], mission_length: int, extra: Arrays) -> Arrays:
     """Shapes of a program's inputs; `extra` has a batch axis of any size, which the symbol b replaces."""
     (b,) = export.symbolic_shape("b")
     shape = jax.ShapeDtypeStruct
     return {
-        "view": shape((b, side, side, 3), jnp.uint8), "direction": shape((b,), jnp.int32),
+        "view": shape((b, *view), jnp.uint8), "direction": shape((b,), jnp.int32),
         "mission": shape((b, mission_length), jnp.int32),
         "seed": shape((2,), jnp.uint32), "temperature": shape((), jnp.float32),
         **jax.tree.map(lambda x: shape((b, *x.shape[1:]), x.dtype), extra),

@@ -7,6 +7,8 @@ from flax import linen as nn
 
 from hjepa_gfn.models.layers import Block, Compute, Dense, Embed, Source, masked
 
+SECTORS = 9  # places of a cell that `worlds.heading.sectors` tells apart
+
 
 class Target(NamedTuple):
     """The world state s_T that a plan is to lead to, where it has one."""
@@ -53,19 +55,21 @@ class ContextEncoder(nn.Module):
     def __call__(
         self, percept: dict[str, jnp.ndarray], state: jnp.ndarray, mission: jnp.ndarray, target: Target | None = None
     ) -> tuple[jnp.ndarray, jnp.ndarray]:
-        """percept {view uint8 [B,7,7,3] (or a map [B,n,n,3]), direction int32 [B]}; state z1 [B, Z] (stop-gradient);
-        mission int32 [B, M].
+        """percept {view uint8 [B,7,7,3] (or a map [B,n,n,3]; with a fourth number, the cells' sectors, see
+        `worlds.heading`), direction int32 [B]}; state z1 [B, Z] (stop-gradient); mission int32 [B, M].
 
         Word 0 of a mission is padding.
 
         Returns: tokens [B, C, D] and mask bool [B, C], C = queries + 1 + M, or one more with `targets`.
         """
-        view = percept["view"].astype(jnp.int32).reshape(percept["view"].shape[0], -1, 3)
+        view = percept["view"].astype(jnp.int32).reshape(percept["view"].shape[0], -1, percept["view"].shape[-1])
         batch = view.shape[0]
         flat = (None, None)
         cells = Embed(16, self.width, 0.5, flat, name="object")(view[..., 0])
         cells += Embed(8, self.width, 0.5, flat, name="colour")(view[..., 1])
         cells += Embed(4, self.width, 0.5, flat, name="door_state")(view[..., 2])
+        if view.shape[-1] > 3:
+            cells += Embed(SECTORS, self.width, 0.5, flat, name="sector")(view[..., 3])
         cells += Embed(view.shape[1], self.width, 0.5, flat, name="cell")(jnp.arange(view.shape[1]))
         cells += Embed(4, self.width, 0.5, flat, name="direction")(percept["direction"])[:, None]
         words = Embed(self.text_vocab, self.width, 0.5, ("vocab", "embed"), large=True, name="word")(mission)

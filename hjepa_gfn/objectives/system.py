@@ -31,7 +31,7 @@ from hjepa_gfn.objectives.groups import (
 )
 from hjepa_gfn.plans import PlanSpec, root_plan
 from hjepa_gfn.worlds.egocentric_map import check_size
-from hjepa_gfn.worlds.heading import is_turned
+from hjepa_gfn.worlds.heading import channels, check_heading
 from hjepa_gfn.worlds.language import VIEW_SIZE
 
 __all__ = ["GROUPS", "SAMPLER_GROUPS", "Params", "System", "actor_view", "init_characteristics", "init_indicators",
@@ -53,7 +53,7 @@ class System:
     belief: Belief | None = None
     upper: tuple[int, ...] = ()  # at most so many segments of an observed plan at the scales above legs, from the coarsest
     map: int = 0                 # cells a side of the map that percepts come in (`worlds.egocentric_map`); 0: plain views
-    turned: bool = False         # whether percepts say how far the agent has turned (`worlds.heading`), not its compass
+    heading: str = "compass"     # what percepts say of the own direction and place (`worlds.heading`)
     level_link: bool = False     # whether the energy links expanded edges to their sub-plans (`grounding.level_link`)
     own: tuple[int, ...] = ()    # JEPA levels that its plans span, from the coarsest; (): all of them
     name: str = ""               # of an actor below the first
@@ -91,9 +91,10 @@ class System:
         return tuple(self.units[level - 1] for level in self.levels)
 
     @property
-    def view_size(self) -> int:
-        """Cells a side of what percepts show."""
-        return self.map or VIEW_SIZE
+    def view_shape(self) -> tuple[int, int, int]:
+        """Of what percepts show: cells a side, twice, and numbers a cell."""
+        side = self.map or VIEW_SIZE
+        return side, side, channels(self.heading)
 
     @property
     def watchdog(self) -> Watchdog:
@@ -145,10 +146,10 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int,
 
     Returns: the first actor; those that `model.actors` puts below it are its `lower`.
     Raises:
-      UserError: see `level_sizes`, `actors.actors_of` and `heading.is_turned`.
+      UserError: see `level_sizes`, `actors.actors_of` and `heading.check_heading`.
     """
     check_size(map)
-    turned = is_turned(heading)
+    check_heading(heading)
     jepa = JepaSizes(
         state=model.state, hidden=model.hidden, num_actions=num_actions,
         step_levels=tuple(model.step_levels), levels=level_sizes(model),
@@ -168,7 +169,7 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int,
     if kind and (kind not in KINDS or not lower):
         raise UserError(f"model.characteristics={kind!r}: must be one of {', '.join(KINDS)} where there are two actors or more "
                         "(model.actors), or ''")
-    return dataclasses.replace(first, belief=belief, lower=tuple(lower), share=share, characteristics=kind, turned=turned)
+    return dataclasses.replace(first, belief=belief, lower=tuple(lower), share=share, characteristics=kind, heading=heading)
 
 
 def system_from(config: Any, text_vocab: int, num_actions: int) -> System:
@@ -202,11 +203,11 @@ def _make_actor(
 
 def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params:
     """Boxed parameters of every group of every actor; shapes do not depend on the batch."""
-    jepa, side = system.jepa.sizes, system.view_size
+    jepa = system.jepa.sizes
     key_net, key_jepa = jax.random.split(key)
     window = jnp.zeros((1, 2), jnp.int32)
-    levels = system.jepa.init(
-        key_jepa, jnp.zeros((1, 3, side, side, 3), jnp.uint8), jnp.zeros((1, 3), jnp.int32), window, window, jnp.ones((1, 2)))
+    views = jnp.zeros((1, 3, *system.view_shape), jnp.uint8)
+    levels = system.jepa.init(key_jepa, views, jnp.zeros((1, 3), jnp.int32), window, window, jnp.ones((1, 2)))
     groups: Params = {}
     for number, actor in enumerate(system.actors):
         own = split_groups(_init_network(actor, jax.random.fold_in(key_net, number) if number else key_net, mission_length))
@@ -227,7 +228,7 @@ def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params
 
 def _init_network(system: System, key: jnp.ndarray, mission_length: int) -> Params:
     """Boxed parameters of an actor's network, by module."""
-    view, one = jnp.zeros((1, system.view_size, system.view_size, 3), jnp.uint8), jnp.zeros((1,), jnp.int32)
+    view, one = jnp.zeros((1, *system.view_shape), jnp.uint8), jnp.zeros((1,), jnp.int32)
     return system.network.init(
         key, {"view": view, "direction": one}, jnp.zeros((1, system.jepa.sizes.state)),
         jnp.ones((1, mission_length), jnp.int32), root_plan(system.spec, (1, 1)),

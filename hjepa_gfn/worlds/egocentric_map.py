@@ -46,6 +46,12 @@ def own_cell(size: int) -> tuple[int, int]:
     return (size // 2, size // 2) if size else AGENT_CELL
 
 
+def passable(cell: Array) -> Array:
+    """Whether the agent can step onto cells [..., 3], as it perceives them: bool [...]."""
+    kind = cell[..., 0]
+    return (kind == EMPTY) | (kind == FLOOR) | (kind == GOAL) | (kind == LAVA) | ((kind == DOOR) & (cell[..., 2] == 0))
+
+
 def empty_map(batch: tuple[int, ...], size: int) -> np.ndarray:
     """Nothing is known: uint8 [*batch, M, M, 3]."""
     return np.zeros((*batch, size, size, 3), np.uint8)
@@ -61,9 +67,7 @@ def moved(known: Array, action: Array) -> Array:
     turned = lambda x: xp.swapaxes(x, -3, -2)  # noqa: E731
     shifted = xp.concatenate([xp.zeros_like(known[..., :, :1, :]), known[..., :, :-1, :]], axis=-2)
     i, j = own_cell(known.shape[-2])
-    ahead = known[..., i, j - 1, :]
-    kind = ahead[..., 0]
-    free = (kind == EMPTY) | (kind == FLOOR) | (kind == GOAL) | (kind == LAVA) | ((kind == DOOR) & (ahead[..., 2] == 0))
+    free = passable(known[..., i, j - 1, :])
     where = lambda flag, x, y: xp.where(flag[..., None, None, None], x, y)  # noqa: E731
     after = where((action == FORWARD) & free, shifted, known)
     after = where(action == LEFT, turned(known[..., :, ::-1, :]), after)

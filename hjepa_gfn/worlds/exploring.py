@@ -15,7 +15,7 @@ from minigrid.minigrid_env import MiniGridEnv
 from hjepa_gfn.worlds import jitted
 from hjepa_gfn.worlds.babyai import DONE, FORWARD, LEFT, PICKUP, RIGHT, make_env, reset_env
 from hjepa_gfn.worlds.egocentric_map import remember
-from hjepa_gfn.worlds.heading import is_turned, turned
+from hjepa_gfn.worlds.heading import along
 
 WALK = np.array([0.22, 0.22, 0.5, 0.02, 0.02, 0.02, 0.0])  # probabilities of MiniGrid's actions, drawn independently
 REPLACED = 0.25   # of the actions of a perturbed row, those that are replaced
@@ -114,10 +114,11 @@ def explore(key: jax.Array, starts: Starts, steps: int, lead: int = 0, longest: 
         lead: at most so many steps are taken before the window begins (how many is drawn by row).
         longest: steps of a leg, at most.
         map: cells a side of maps that percepts come in (`egocentric_map`); 0: plain views.
-        heading: what "direction" says; "turned": by how much since the walk began (see `worlds.heading`).
+        heading: what percepts say of the own direction and place since the walk began (see `worlds.heading`).
 
     Returns:
-        view uint8[B, T+1, 7, 7, 3] (or maps), direction int32[B, T+1], action and segment int32[B, T], length int32[B] (all T).
+        view uint8[B, T+1, 7, 7, 3] (or maps, or with sectors), direction int32[B, T+1], action and segment int32[B, T], length
+        int32[B] (all T).
     """
     rows = starts.action.shape[0]
     k_idle, k_act, k_leg = jax.random.split(key, 3)
@@ -126,8 +127,8 @@ def explore(key: jax.Array, starts: Starts, steps: int, lead: int = 0, longest: 
     action = jnp.where(jnp.arange(lead + steps) < begin[:, None], DONE, action)
     _, seen = jitted.roll_out(starts.world, action)
     view = remember(seen["view"], action, map) if map else seen["view"]
-    action, direction = action[:, lead:], seen["direction"]
-    direction = turned(direction, direction[:, :1]) if is_turned(heading) else direction
+    view, direction = along(view, seen["direction"], action, heading, map)
+    action = action[:, lead:]
     return {
         "view": view[:, lead:], "direction": direction[:, lead:].astype(jnp.int32), "action": action,
         "segment": cut_legs(k_leg, action, longest), "length": jnp.full((rows,), steps, jnp.int32)}

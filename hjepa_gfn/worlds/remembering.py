@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hjepa_gfn.worlds import egocentric_map
-from hjepa_gfn.worlds.heading import turned
+from hjepa_gfn.worlds.heading import channels, check_heading, placed, stride, turned
 from hjepa_gfn.worlds.protocol import Observation, World
 
 UNSHOWN = 13  # cells a side of a map that is kept for comparison: as far as views reach, on all sides
@@ -15,13 +15,14 @@ class Remembering:
     again is not as remembered; with `shown`, "view" is the map uint8 [B, M, M, 3]. It is made of percepts and actions alone.
     """
 
-    def __init__(self, world: World, shown: int = 0, turned: bool = False):
+    def __init__(self, world: World, shown: int = 0, heading: str = "compass"):
         """shown: M, cells a side of the map that percepts hold; 0: they hold the view, and the map is for comparison only.
-        turned: "direction" is by how much the agent has turned since the episode began (`worlds.heading`)."""
+        heading: what percepts say of the own direction and place since the episode began (`worlds.heading`)."""
         egocentric_map.check_size(shown)
-        self.world, self.shown, self.size, self.turned = world, bool(shown), shown or UNSHOWN, turned
+        self.world, self.shown, self.size, self.heading = world, shown, shown or UNSHOWN, check_heading(heading)
         self.num_actions, self.action_names = world.num_actions, world.action_names
-        view = ((shown, shown, 3), np.dtype(np.uint8)) if shown else world.percept_spec["view"]
+        shape, dtype = world.percept_spec["view"]
+        view = ((*((shown, shown) if shown else shape[:2]), channels(heading)), dtype)
         self.percept_spec = {**world.percept_spec, "view": view, "contradicted": ((), np.dtype(np.float32))}
         self.situation, self.render, self.pose = world.situation, world.render, world.pose
 
@@ -32,12 +33,14 @@ class Remembering:
         self._action, self._done = np.full(rows, -1), np.zeros(rows, bool)
         observation = self.world.reset(seeds)
         self._first = np.asarray(observation.percept["direction"])
+        self._place = np.zeros((rows, 2), np.int32)
         return self.show(observation)
 
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray]:
         """See `World.step`."""
         self._action = np.where(self._done, -1, np.asarray(actions))
         self._before = egocentric_map.moved(self._known, self._action)
+        self._place = self._place + stride(self._known, self._turns, self._action, self.size)
         observation, reward, done = self.world.step(actions)
         self._done = np.asarray(done)
         return self.show(observation), reward, done
@@ -56,8 +59,11 @@ class Remembering:
         self._newest, self._view = observation, observation.percept["view"]
         self._known, contradicted = egocentric_map.seen(self._before, self._view, self._action)
         view = egocentric_map.percept(self._known, self._view) if self.shown else self._view
-        direction = observation.percept["direction"]
-        if self.turned:
-            direction = turned(np.asarray(direction), self._first)
+        direction = np.asarray(observation.percept["direction"])
+        self._turns = turned(direction, self._first)
+        if self.heading != "compass":
+            direction = self._turns
+        if self.heading == "placed":
+            view = placed(view, self._place, self._turns, self.shown)
         return observation._replace(percept={
             **observation.percept, "view": view, "direction": direction, "contradicted": contradicted.astype(np.float32)})

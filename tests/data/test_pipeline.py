@@ -9,6 +9,7 @@ import pytest
 from hjepa_gfn.data.pipeline import Pipeline, PipelineConfig, batch_shapes
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary.phrases import actions_of, legs_of, parse_plan
+from hjepa_gfn.worlds.heading import along
 from tests.data import corpora
 
 WINDOW, TEXT, MISSION = 5, 48, 12  # a window that many episodes outgrow
@@ -256,6 +257,24 @@ def test_directions_can_be_turns_since_the_episode_began():
     assert not batch["start"]["direction"][:, 0].any() and batch["random"]["direction"][:, 0].any()
     with pytest.raises(UserError, match="data.heading='north'"):
         make(heading="north")
+
+
+def test_percepts_can_say_where_cells_lie_from_where_the_mission_was_given():
+    """Each episode counts from its own first percept, windows from its middle too."""
+    for size in (9, 0):
+        making, plain = make(heading="placed", map=size), make(map=size)
+        store, raw = making.store, plain.store
+        for i in range(len(store)):
+            rows = slice(store.offset[i], store.offset[i] + store.steps[i] + 1)
+            seen, action = (raw.view[None, rows], raw.direction[None, rows]), raw.action[None, rows][:, :-1]
+            view, turns = along(*seen, action, "placed", size)
+            np.testing.assert_array_equal(store.view[rows], view[0])
+            np.testing.assert_array_equal(store.direction[rows], turns[0])
+    own = lambda view, cell: view[:, cell[0], cell[1], 3]  # noqa: E731
+    assert (own(store.view[store.offset], (3, 6)) == 4).all() and len(np.unique(own(store.view, (3, 6)))) > 2
+    np.testing.assert_array_equal(making.batch(3)["random"]["view"][..., :3], plain.batch(3)["random"]["view"])
+    shapes = batch_shapes(PipelineConfig(heading="placed", map=9))
+    assert shapes["start"]["view"][0][2:] == (9, 9, 4)
 
 
 def test_initial_worlds_are_those_of_the_exemplary_episodes():
