@@ -17,7 +17,7 @@ from absl import flags
 
 from experiments import cli
 from experiments.evaluate import corpus_of, read_agent
-from hjepa_gfn.agent.agent import Agent
+from hjepa_gfn.agent.agent import PERCEPT_KINDS, Agent
 from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.characteristics import evaluate_characteristics, lines
@@ -63,7 +63,7 @@ def main() -> None:
             report.setdefault("curve", {})[kind] = curve[-1]
             if f.exports:
                 save_export(Path(f.exports) / kind, params, measured.config.to_dict(), agent.tokenizer.to_json(),
-                            codebooks(measured.system))
+                            codebooks(measured.system) | ({} if agent.kinds is None else {PERCEPT_KINDS: agent.kinds}))
         report[kind or "none"] = found = evaluate_characteristics(measured, held_out, f.seed)
         print("\n".join(f"  {line}" for line in lines(found)), flush=True)
     report["seconds"] = round(time.time() - began, 1)

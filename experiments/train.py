@@ -13,6 +13,7 @@ from typing import Any
 from absl import flags
 
 from experiments import cli
+from hjepa_gfn.agent.agent import PERCEPT_KINDS
 from hjepa_gfn.data.builder import build
 from hjepa_gfn.data.directory import MANIFEST, check_corpus
 from hjepa_gfn.distributed import ShardingRules, make_mesh, startup
@@ -22,6 +23,7 @@ from hjepa_gfn.training.agent_task import AgentTask
 from hjepa_gfn.training.agent_task import codebooks as grids_of
 from hjepa_gfn.training.alarm import collapse
 from hjepa_gfn.training.profiling import parse_steps
+from hjepa_gfn.worlds.kinds import count_kinds
 
 
 def train(config: Any, workdir: str, data_dir: str = "", progress: bool = True, profile_steps: str = "") -> Any:
@@ -42,7 +44,9 @@ def train(config: Any, workdir: str, data_dir: str = "", progress: bool = True, 
 
     startup.in_turns(corpus)  # a corpus that another process has built is left as it is
     task = AgentTask(config, data)
-    files = {"tokenizer.json": task.tokenizer.to_json(), "codebooks.npz": npz_bytes(grids_of(task.system))}
+    # beside the codes, which kinds of cells the corpus shows: what is novel is what it does not
+    books = grids_of(task.system) | {PERCEPT_KINDS: count_kinds(task.pipeline.store.view)}
+    files = {"tokenizer.json": task.tokenizer.to_json(), "codebooks.npz": npz_bytes(books)}
     return run(
         task, workdir, mesh=mesh, rules=ShardingRules(**config.sharding), checkpoint_every=config.checkpoint_every,
         log_every=config.log_every, seed=config.seed, config=config, files=files, progress=progress,

@@ -73,12 +73,13 @@ def main() -> None:
     seeds = split_seeds("test", f.episodes)
     report["anomalies"] = watchdog_table(agent, level, f.other_level, seeds, f.step, list(range(f.agent_seeds)))
     kinds = list(report["anomalies"]["auroc"])
-    print(f"  {'AUROC':18s}" + "".join(f"{kind:>26s}" for kind in kinds))
+    wide = max(26, *(len(kind) + 2 for kind in kinds))
+    print(f"  {'AUROC':18s}" + "".join(f"{kind:>{wide}s}" for kind in kinds))
     for name in SIGNS:
         cells = [report["anomalies"]["auroc"][kind][name] for kind in kinds]
-        print(f"  {name:18s}" + "".join(
-            f"{c['auroc']:7.3f} [{c['interval'][0]:.2f}, {c['interval'][1]:.2f}] n={c['anomalous']:<4d}" if c["interval"]
-            else f"{'-':>26s}" for c in cells), flush=True)
+        shown = (f"{c['auroc']:7.3f} [{c['interval'][0]:.2f}, {c['interval'][1]:.2f}] n={c['anomalous']:<4d}" if c["interval"]
+                 else "-" for c in cells)
+        print(f"  {name:18s}" + "".join(f"{cell:>{wide}s}" for cell in shown), flush=True)
     print(f"  share with surprise above {report['anomalies']['bar']}: {report['anomalies']['above_bar']}")
     if f.controlled:
         report["controlled"] = controlled_episodes(agent, level, split_seeds("test", f.controlled), 0)
@@ -95,7 +96,7 @@ def define_flags() -> None:
     flags.DEFINE_string("data_dir", "", "its corpus; default: corpus/ beside it")
     flags.DEFINE_string("out", "", "the report's file; default: watchdog.json in the checkpoint's directory")
     flags.DEFINE_string("level", "", "BabyAI level; default: the one the agent was trained on")
-    flags.DEFINE_string("other_level", "BabyAI-UnlockLocal-v0", "a level whose episodes are anomalies")
+    flags.DEFINE_string("other_level", "BabyAI-UnlockLocal-v0", "a level whose episodes, and doors, are anomalies")
     flags.DEFINE_integer("train_steps", 0, "train the indicators' networks for so many steps first", lower_bound=0)
     flags.DEFINE_integer("episodes", 128, "test seeds", lower_bound=1)
     flags.DEFINE_integer("agent_seeds", 2, "runs of each kind, with other random numbers of the agent", lower_bound=1)

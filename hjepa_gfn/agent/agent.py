@@ -18,6 +18,7 @@ from hjepa_gfn.worlds import World, make_world
 from hjepa_gfn.worlds.remembering import Remembering
 
 NUM_ACTIONS = 7  # MiniGrid
+PERCEPT_KINDS = "percept_kinds"  # among an export's codebooks: how many cells of each kind the corpus shows
 
 
 class Agent(NamedTuple):
@@ -28,6 +29,7 @@ class Agent(NamedTuple):
     tokenizer: Tokenizer
     config: Any
     act: dict[str, Any]  # `modes.compiled`
+    kinds: np.ndarray | None = None  # `worlds.kinds.count_kinds` of what it was trained on; None: not known (older exports)
 
     def missions(self, missions: list[str]) -> jnp.ndarray:
         """Token ids int32 [B, M]."""
@@ -59,4 +61,5 @@ def load_agent(directory: str | os.PathLike) -> Agent:
         system = system_from(config, tokenizer.vocab_size, NUM_ACTIONS)
     except (AttributeError, KeyError) as error:
         raise UserError(f"{directory}: config.json is not of an agent of this version ({error})") from error
-    return Agent(system, unshared(export.params), tokenizer, config, modes.compiled(system, config.agent))
+    return Agent(system, unshared(export.params), tokenizer, config, modes.compiled(system, config.agent),
+                 export.codebooks.get(PERCEPT_KINDS))

@@ -22,11 +22,12 @@ from hjepa_gfn.objectives.jepa import LOG_VARIANCE
 from hjepa_gfn.objectives.policies import Exploration, roots, sample_plans
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.plans import Plan, advance, coarse_view, root_plan, tree_edits
+from hjepa_gfn.worlds.kinds import novelty
 from hjepa_gfn.worlds.protocol import Observation
 
 # What the controller's table may name. All are larger the worse, but the two charges.
 NAMES = ("surprise", "surprise_fresh", "risk", "risk_followed", "subplan_surprise", "ambiguity", "charge", "percept_charge",
-         "left_plan", "prediction_error", "contradiction")
+         "left_plan", "prediction_error", "contradiction", "novelty")
 
 
 def read(
@@ -150,7 +151,9 @@ class IndicatorReader:
             error = np.asarray(self._error(self.agent.params, *self.before, percept), np.float64)
         # of a world that is remembered; without a map nothing can contradict it
         contradiction = np.asarray(observation.percept.get("contradicted", np.full(batch, np.nan)), np.float64)
-        return found | {"followed": has, "prediction_error": error, "contradiction": contradiction}
+        kinds = self.agent.kinds
+        rarest = np.full(batch, np.nan) if kinds is None else novelty(kinds, np.asarray(observation.percept["view"]))
+        return found | {"followed": has, "prediction_error": error, "contradiction": contradiction, "novelty": rarest}
 
     def acted(self, observation: Observation, actions: np.ndarray) -> None:
         """What was done at a percept: the next one is compared with what the JEPA predicts from it."""

@@ -21,6 +21,7 @@ MEANINGS = {
     "percept_charge": "affective charge of the last percept: log reward of the rest of the plan, as it is against as expected",
     "left_plan": "how far the world state is from the planned one, in cells of the code's grid",
     "contradiction": "share of what is remembered and seen again that is not as remembered",
+    "novelty": "rarity of the rarest kind of cell in the percept, among all that the corpus shows, in nats",
     "prediction_error": "the JEPA's squared one-step error over its predicted variance",
 }
 

@@ -5,7 +5,7 @@ both kinds begin from the same seeds; indicators are read once, at the first per
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,13 +20,15 @@ from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.texts import auroc
 from hjepa_gfn.plans import root_plan
+from hjepa_gfn.worlds.protocol import Observation
 
 KINDS = ("none", "teleported", "colours", "noise")
 # Which way each indicator points when something is wrong: -1 where less is worse.
 SIGNS = {"surprise": 1, "surprise_fresh": 1, "risk": 1, "risk_followed": 1, "subplan_surprise": 1, "ambiguity": 1, "charge": -1,
-         "percept_charge": -1, "left_plan": 1, "prediction_error": 1, "contradiction": 1}
+         "percept_charge": -1, "left_plan": 1, "prediction_error": 1, "contradiction": 1, "novelty": 1}
 FIRST_OBJECT, LAST_OBJECT, COLOURS, OBJECTS = 4, 7, 6, 11  # MiniGrid: door, key, ball, box; how many colours and objects
 NOISE = 0.1  # share of cells
+LONGEST = 40  # steps that a thing is waited for
 
 
 def swap_colours(view: np.ndarray) -> np.ndarray:
@@ -44,10 +46,19 @@ def add_noise(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(hit[..., None], anything, view)
 
 
+def shows_door(view: np.ndarray) -> np.ndarray:
+    """Which views uint8 [B, 7, 7, 3] show a door: bool [B]. Levels of one room have none."""
+    return (view[..., 0] == FIRST_OBJECT).any((-2, -1))
+
+
 def indicators_at(
-    agent: Agent, level: str, seeds: Sequence[int], kind: str, at: int, seed: int, reader: IndicatorReader | None = None
+    agent: Agent, level: str, seeds: Sequence[int], kind: str, at: int, seed: int, reader: IndicatorReader | None = None,
+    until: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """The indicators [n] of the episodes that are still running after `at` steps in planning mode, where `kind` befalls them.
+
+    until: the anomaly is something that the level holds: indicators are those of each episode's first percept from there on,
+      within `LONGEST` steps more, whose view it says True of; the episodes that show none are left out.
 
     Raises:
       UserError: `kind` is none of `KINDS`, or no episode is left.
@@ -60,19 +71,35 @@ def indicators_at(
     planning = PlanningMode(agent, seed, reader.on_decision)
     reader.follow(planning.follower)
     observation, running = world.reset(seeds), np.ones(len(seeds), bool)
-    for _ in range(at):
-        reader.step_on(len(seeds))
+
+    def act(observation: Observation) -> Observation:
         actions = planning(observation, running)
         reader.acted(observation, actions)
         observation, _, done = world.step(actions)
-        running &= ~done
-    if not running.any():
-        raise UserError(f"{level}: no episode is left after {at} steps")
+        np.logical_and(running, ~done, out=running)
+        return observation
+
+    for _ in range(at):
+        reader.step_on(len(seeds))
+        observation = act(observation)
     if kind == "teleported":
         observation = world.displace(np.flatnonzero(running))
     elif kind != "none":
         observation = world.tamper(swap_colours if kind == "colours" else partial(add_noise, rng=rng))
-    return {name: np.asarray(value)[running] for name, value in reader(observation, running).items()}
+    parts, waiting = [], running.copy()
+    for _ in range(LONGEST if until else 1):
+        waiting &= running
+        if not waiting.any():
+            break
+        due = waiting & until(observation.percept["view"]) if until else waiting
+        read = reader(observation, running)
+        parts.append({name: np.asarray(value)[due] for name, value in read.items()})
+        waiting &= ~due
+        if until:
+            observation = act(observation)
+    if not sum(len(part["risk"]) for part in parts):
+        raise UserError(f"{level}: no episode is left after {at} steps" + (" that shows what is waited for" if until else ""))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def auroc_with_interval(anomalous: np.ndarray, ordinary: np.ndarray, seed: int = 0, draws: int = 300) -> dict[str, Any]:
@@ -91,11 +118,12 @@ def watchdog_table(
 ) -> dict[str, Any]:
     """For every anomaly and indicator: AUROC against ordinary episodes; and the share of episodes above `bar` (surprise)."""
     reader = IndicatorReader(agent, 0)
-    cases = {kind: (level, kind) for kind in KINDS} | {other_level: (other_level, "none")}
+    cases: dict[str, tuple] = {kind: (level, kind) for kind in KINDS} | {
+        other_level: (other_level, "none"), f"{other_level}, door in view": (other_level, "none", shows_door)}
     found: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in cases}
     for seed in agent_seeds:
-        for name, (where, kind) in cases.items():
-            found[name].append(indicators_at(agent, where, seeds, kind, at, seed, reader))
+        for name, (where, kind, *until) in cases.items():
+            found[name].append(indicators_at(agent, where, seeds, kind, at, seed, reader, *until))
     values = {name: {key: np.concatenate([run[key] for run in runs]) for key in runs[0]} for name, runs in found.items()}
     ordinary = values["none"]
     table = {name: {key: auroc_with_interval(sign * case[key], sign * ordinary[key]) for key, sign in SIGNS.items()}

@@ -18,6 +18,7 @@ from hjepa_gfn.objectives import indicators  # noqa: E402
 from hjepa_gfn.objectives.energy import energy_of, make_ground  # noqa: E402
 from hjepa_gfn.objectives.policies import Exploration, sample_plans  # noqa: E402
 from hjepa_gfn.plans import root_plan, tree_edits  # noqa: E402
+from hjepa_gfn.worlds.kinds import count_kinds
 from hjepa_gfn.worlds.protocol import Observation  # noqa: E402
 
 SYSTEM, ROWS, SAMPLES = tiny.system(), 2, 3
@@ -45,7 +46,7 @@ def test_what_is_read_is_of_the_followed_plan_and_of_the_new_ones():
         return found, (risk, energy, log_habit, first_leg(SYSTEM, p, fresh), foreseen)
 
     found, (risk, energy, log_habit, leg, foreseen) = jax.tree.map(lambda x: np.asarray(x, np.float64), run(params))
-    assert set(NAMES) - set(found) == {"left_plan", "prediction_error", "contradiction"}
+    assert set(NAMES) - set(found) == {"left_plan", "prediction_error", "contradiction", "novelty"}
     np.testing.assert_allclose(found["risk_followed"], risk[:, 0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["risk"], risk[:, 1:].mean(1), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["first_risk"], risk[:, 1], rtol=1e-4, atol=1e-5)
@@ -74,7 +75,7 @@ def test_prediction_error_is_the_standardised_square():
 def reader(monkeypatch):
     """A reader whose `read` gives back what it was asked about."""
     agent = SimpleNamespace(
-        system=SYSTEM, params=None, config=SimpleNamespace(agent=dict(indicator_samples=1)),
+        kinds=None, system=SYSTEM, params=None, config=SimpleNamespace(agent=dict(indicator_samples=1)),
         missions=lambda missions: jnp.zeros((len(missions), tiny.MISSION), jnp.int32),
         act={"left_plan": lambda params, percept, expected: 10 * expected})
     agent.config.agent = type("Options", (dict,), {"temperature": 1.0})(indicator_samples=1)
@@ -97,7 +98,8 @@ def test_a_followed_plan_moves_on_with_every_decision_and_ends_with_its_queue(re
     observation, running = Observation(tiny.percepts(2), ["", ""]), np.ones(2, bool)
     first = reader(observation, running)
     assert not first["followed"].any() and np.isnan(first["risk_followed"]).all() and np.isnan(first["left_plan"]).all()
-    assert np.isnan(first["prediction_error"]).all()
+    assert np.isnan(first["prediction_error"]).all() and np.isnan(first["novelty"]).all(), "older exports do not know"
+    reader.agent.kinds = count_kinds(np.asarray(observation.percept["view"][:1]))
     reader.acted(observation, np.array([3, 1]))
     plan = tiny.random_plans(SYSTEM.spec, jax.random.key(3), 2)
     row = jax.tree.map(lambda x: np.asarray(x)[1], plan)
@@ -105,6 +107,7 @@ def test_a_followed_plan_moves_on_with_every_decision_and_ends_with_its_queue(re
     decide(False)
     second = reader(observation, running)
     assert second["followed"].tolist() == [False, True] and second["prediction_error"].tolist() == [3.5, 1.5]
+    assert second["novelty"][1] > second["novelty"][0], "the second row shows what was never counted"
     assert second["left_plan"][1] == 60 and np.isnan(second["left_plan"][0]) and second["risk_followed"][1] == 1
     assert asked[1][2].tolist() == [-1, 6], "nothing is expected where no plan is followed"
     states, length = int(asked[1][0].valid[1].sum()), int(row.valid.sum())

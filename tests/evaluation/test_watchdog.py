@@ -9,9 +9,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny  # noqa: E402
 
 from hjepa_gfn.errors import UserError
-from hjepa_gfn.evaluation.watchdog import add_noise, auroc_with_interval, indicators_at, residual_summary, swap_colours
+from hjepa_gfn.evaluation import watchdog
+from hjepa_gfn.evaluation.watchdog import (
+    add_noise,
+    auroc_with_interval,
+    indicators_at,
+    residual_summary,
+    shows_door,
+    swap_colours,
+)
 from hjepa_gfn.training import indicators as training
 from hjepa_gfn.worlds import make_world
+from hjepa_gfn.worlds.protocol import Observation
 
 
 def test_colours_move_on_for_things_and_for_nothing_else():
@@ -101,3 +110,54 @@ def test_training_on_top_moves_the_indicators_alone_on_the_rows_asked_for(monkey
     np.testing.assert_array_equal(params["encoder"], 1.0)
     fresh = tiny.drawn(lambda: training.init_indicators(tiny.system(), jax.random.key(0)))
     assert jax.tree.structure(params["indicators"]) == jax.tree.structure(fresh)
+
+
+class Corridor:
+    """Row i shows a door from step `door[i]` on and ends at step `end[i]`."""
+
+    door, end = np.array([1, 3, 5, 9, 2]), np.array([9, 9, 4, 6, 9])
+
+    def reset(self, seeds):
+        self.time = 0
+        return self.show()
+
+    def show(self):
+        view = np.zeros((5, 7, 7, 3), np.uint8)
+        view[self.time >= self.door, 2, 2] = 4, 0, 2
+        return Observation({"view": view}, ["m"] * 5)
+
+    def step(self, actions):
+        self.time += 1
+        return self.show(), np.zeros(5), self.time >= self.end
+
+
+class Clock:
+    """An indicator reader that reads the time, and rows that are told apart."""
+
+    def begin(self, seed):
+        self.time, self.on_decision = 0, None
+
+    def follow(self, follower):
+        pass
+
+    def step_on(self, batch):
+        self.time += 1
+
+    def acted(self, observation, actions):
+        pass
+
+    def __call__(self, observation, running):
+        self.step_on(len(running))
+        return {"risk": 10.0 * np.arange(5) + self.time - 1}
+
+
+def test_what_a_level_holds_is_read_where_it_first_comes_into_view(monkeypatch):
+    monkeypatch.setattr(watchdog, "world_for", lambda *_: Corridor())
+    monkeypatch.setattr(watchdog, "PlanningMode", lambda *_: type("Mode", (), {
+        "follower": None, "__call__": lambda self, observation, running: np.zeros(5, int)})())
+    read = lambda until: indicators_at(None, "level", range(5), "none", 2, 0, Clock(), until)["risk"].tolist()  # noqa: E731
+    assert read(None) == [2, 12, 22, 32, 42], "all at once, after two steps"
+    # rows 0 and 4 show it already; row 1 at step 3; row 2 ended at step 4, a step too soon, row 3 at 6 without one
+    assert read(shows_door) == [2, 42, 13]
+    with pytest.raises(UserError, match="no episode is left after 2 steps that shows what is waited for"):
+        read(lambda view: np.zeros(5, bool))
