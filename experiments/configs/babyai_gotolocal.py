@@ -85,13 +85,15 @@ def get_config() -> ConfigDict:
                    belief=0),  # 0: never
     ))
     c.agent = ConfigDict(dict(
-        plan_samples=1, temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64,
+        plan_samples=2, choose="habit",  # plans sampled, and which is acted on: a draw by habit, or that of least "energy"
+        veto=0.05,            # a plan is left where the habit gives its next action less probability; 0: never
+        temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64,
         indicator_samples=4,  # plans that indicators are read from, a decision
         # which indicator switches modes, in order of precedence: see agent.controller
         controller=("surprise > 2: habitual -> planning", "charge < 0: planning -> habitual"),
     ))
     c.agent.optimise = ConfigDict(dict(  # fields of agent.options.Optimise, explained there
-        chains=1, moves=2, tau=1.0, patience=4, choose="sample", energy="plan", proposals="prior", schedule="halving", mix=0.1,
+        chains=2, moves=2, tau=1.0, patience=4, choose="habit", energy="plan", proposals="prior", schedule="halving", mix=0.1,
         characteristics=1.0, elaborate=1))  # of several actors, with model.characteristics
     c.evaluation = ConfigDict(dict(
         episodes=256, texts=300,

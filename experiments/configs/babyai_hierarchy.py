@@ -11,4 +11,6 @@ def get_config() -> ConfigDict:
     c = clauses()
     c.model.actors = (dict(scales=("clause", "subgoal")), dict(scales=("subgoal", "step")))
     c.model.share_layers = True
+    c.agent.plan_samples = 1  # the first actor's plan does not say what to do first
+    c.agent.optimise.update(dict(chains=1, choose="sample"))
     return c

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hjepa_gfn.agent.reading import FirstLeg
 from hjepa_gfn.models.agent_network import Context
@@ -13,6 +15,7 @@ from hjepa_gfn.plans import Plan
 
 Percept = dict[str, jnp.ndarray]
 TOO_VAGUE = 1e6  # added to the energy of plans that cannot be acted on: they come last
+HABIT = (1 << 30) + 8  # folded into a decision's key for its draw by habit
 
 
 class Trace(NamedTuple):
@@ -45,3 +48,19 @@ def encode(system: System, params: Params, percept: Percept, mission: jnp.ndarra
 def passes_to_build(system: System, edits: jnp.ndarray) -> jnp.ndarray:
     """Plans that pass through the trunk while `edits` int32 [...] edits are made, STOP included."""
     return jnp.minimum(edits + 1, system.spec.max_edits)
+
+
+def habit_log_prob(system: System, params: Params, context: Context, leg: FirstLeg) -> jnp.ndarray:
+    """log probability [R] that the habit gives to the first action of legs [R]; where there is none the habit has no opinion:
+    -log of the number of actions."""
+    log_habit = jax.nn.log_softmax(system.net(params, context, method="habit"))
+    begins = jnp.take_along_axis(log_habit, leg.action[:, :1], axis=1, mode="clip")[:, 0]
+    return jnp.where(leg.count == 0, -np.log(log_habit.shape[-1]), begins)
+
+
+def draw_by_habit(key: jnp.ndarray, log_habit: jnp.ndarray, vague: jnp.ndarray) -> jnp.ndarray:
+    """Of C plans in each of B situations one, int32 [B], drawn in proportion to the habit's probability of how it begins,
+    exp(log_habit) [B, C]; of plans that cannot be acted on, `vague` bool [B, C], only where there is no other. The habit is the
+    prior over plans of active inference (Friston et al. 2016), and a second opinion, as it has a head of its own."""
+    noise = jax.random.gumbel(jax.random.fold_in(key, HABIT), log_habit.shape)
+    return jnp.argmax(log_habit + noise - TOO_VAGUE * vague, axis=1)

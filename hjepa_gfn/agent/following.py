@@ -1,4 +1,5 @@
-"""Acting on plans, whoever decides them: follow a plan's first actions, plan anew when they end or the world leaves it."""
+"""Acting on plans, whoever decides them: follow a plan's first actions, plan anew when they end, the world leaves it or the
+habit doubts what comes next."""
 from __future__ import annotations
 
 import time
@@ -53,8 +54,8 @@ class PlanFollower:
         self.held: Any = None  # of several actors: the plans above the finest, leaves [B, ...]
         self.keep: np.ndarray | None = None  # bool [B]: where these count
         self.on_decision = on_decision
-        self.counts = {"plans": 0, "plan_ended": 0, "left_plan": 0, "decoded_macro": 0, "habit_instead": 0, "actions": 0,
-                       "passes": 0, **NOT_TIMED}
+        self.counts = {"plans": 0, "plan_ended": 0, "left_plan": 0, "doubted": 0, "decoded_macro": 0, "habit_instead": 0,
+                       "actions": 0, "passes": 0, **NOT_TIMED}
 
     def __call__(self, observation: Observation, running: np.ndarray) -> np.ndarray:
         """Actions int [B] of the episodes that are `running` bool [B]."""
@@ -70,6 +71,7 @@ class PlanFollower:
         left = running & (away > self.agent.config.agent.leave_distance)
         empty = np.array([not queue for queue in self.queue])
         self.counts["left_plan"] += int((left & ~empty).sum())
+        left |= self._doubted(percept, mission, running & ~left & ~empty)
         self.keep &= ~left
         self.counts["plan_ended"] += int((running & empty).sum())
         vague = self._plan(key_plan, percept, mission, np.flatnonzero(running & (left | empty)))
@@ -89,6 +91,17 @@ class PlanFollower:
         """Drops the plans of the episodes `rows` int [R]: made before another mode acted, they are about what is past."""
         for i in rows if self.queue is not None else ():
             self.queue[i], self.expected[i], self.keep[i] = [], -1, False
+
+    def _doubted(self, percept: dict, mission: jnp.ndarray, goes_on: np.ndarray) -> np.ndarray:
+        """Of the episodes whose plan goes on, bool [B], those where the habit doubts its next action (`agent.veto`)."""
+        doubt = self.agent.act.get("doubted")
+        if doubt is None or not goes_on.any():
+            return np.zeros_like(goes_on)
+        action = np.array([self.queue[i][0][0] if goes else -1 for i, goes in enumerate(goes_on)], np.int32)
+        found = np.asarray(doubt(self.agent.params, percept, mission, action))
+        self.counts["doubted"] += int(found.sum())
+        self.counts["passes"] += int(goes_on.sum())  # the context of one situation
+        return found
 
     def _held(self, rows: np.ndarray) -> tuple:
         """Of several actors: the plans held in the episodes `rows`, and where they count."""

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.agent import Agent
+from hjepa_gfn.agent.decision import habit_log_prob
 from hjepa_gfn.agent.following import PlanFollower
 from hjepa_gfn.agent.modes import Percept, encode
 from hjepa_gfn.agent.reading import first_leg
@@ -47,7 +48,8 @@ def read(
     context, start = encode(system, params, percept, mission)
     ground = make_ground(system, params, *start)
     rows = np.repeat(np.arange(batch), samples)
-    fresh = sample_plans(system, params, key, jax.tree.map(lambda x: x[rows], context), None, Exploration(temperature))
+    wide = jax.tree.map(lambda x: x[rows], context)
+    fresh = sample_plans(system, params, key, wide, None, Exploration(temperature))
     many = jax.tree.map(lambda x: x.reshape(batch, samples, *x.shape[1:]), fresh)
     one = jax.tree.map(lambda x: x[:, 0], many)
     # columns: root, followed, the first new plan's coarse view, then all new plans
@@ -64,10 +66,7 @@ def read(
     macro = ground.macro[jnp.maximum(one.action[:, 0, 0] - 1, 0)]
     added = indicators.standardise(energy[:, 3] - energy[:, 2], system.watch(params, seen, macro, method="subplan"))
     leg = first_leg(system, params, fresh)
-    log_habit = jax.nn.log_softmax(system.net(params, context, method="habit"))
-    begins = jnp.take_along_axis(log_habit, leg.action[:, 0].reshape(batch, samples), axis=1, mode="clip")
-    vague = (leg.count == 0).reshape(batch, samples)  # no first action: habit has no opinion of it
-    before = jnp.where(vague, -np.log(log_habit.shape[-1]), begins)
+    before = habit_log_prob(system, params, wide, leg).reshape(batch, samples)
     from_expected = indicators.percept_charge(system, params, followed, percept, mission, expected)
     vagueness = indicators.ambiguity(system, params, jax.tree.map(lambda x: x[:, 3:], plans), ground)
     return {

@@ -7,7 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hjepa_gfn.agent.decision import TOO_VAGUE, Decision, Percept, encode, passes_to_build
+from hjepa_gfn.agent.decision import (
+    TOO_VAGUE,
+    Decision,
+    Percept,
+    draw_by_habit,
+    encode,
+    habit_log_prob,
+    passes_to_build,
+)
 from hjepa_gfn.agent.hierarchy import optimise_down, plan_down
 from hjepa_gfn.agent.optimisation import decide, optimise
 from hjepa_gfn.agent.options import Optimise, options_of
@@ -30,9 +38,11 @@ def habitual(
 
 
 def plan(
-    system: System, params: Params, key: jnp.ndarray, percept: Percept, mission: jnp.ndarray, samples: int, temperature: float
+    system: System, params: Params, key: jnp.ndarray, percept: Percept, mission: jnp.ndarray, samples: int, temperature: float,
+    choose: str = "energy",
 ) -> Decision:
-    """Samples K plans z ~ P_F(z|c) in each of B situations and keeps the one of least energy.
+    """Samples K plans z ~ P_F(z|c) in each of B situations and keeps one: `choose` "energy": that of least energy; "habit": a
+    draw by the habit's probability of how it begins (`draw_by_habit`).
 
     The plans that cannot be acted on (no first action at the finest scale, nor a macro-action to decode) come last.
     """
@@ -46,11 +56,26 @@ def plan(
     seen = jax.tree.map(lambda x: x[:, None], plans)
     energy = energy_of(system, params, seen, wide, ground)[:, 0]
     leg = first_leg(system, params, plans)
-    score = (energy + TOO_VAGUE * (leg.count == 0)).reshape(batch, samples)
-    best = jnp.arange(batch) * samples + jnp.argmin(score, axis=1)
+    vague, by_row = leg.count == 0, lambda x: x.reshape(batch, samples)
+    if choose == "habit":
+        best = draw_by_habit(key, by_row(habit_log_prob(system, params, wide, leg)), by_row(vague))
+    else:
+        best = jnp.argmin(by_row(energy + TOO_VAGUE * vague), axis=1)
+    best += jnp.arange(batch) * samples
     pick = lambda tree: jax.tree.map(lambda x: x[best], tree)  # noqa: E731
     passes = 1 + (passes_to_build(system, plans.num_edits) + 1).reshape(batch, samples).sum(1)
     return Decision(pick(plans), energy[best], energy.reshape(batch, samples), pick(leg), passes)
+
+
+def doubted(
+    system: System, params: Params, percept: Percept, mission: jnp.ndarray, action: jnp.ndarray, bar: float
+) -> jnp.ndarray:
+    """Whether the habit gives an action int32 [B] that a plan has next a probability below `bar`: bool [B]; False where it is
+    -1. A leg is decided on before its later percepts are seen: what stands in its way then, the habit sees."""
+    context, _ = encode(system, params, percept, mission)
+    log_habit = jax.nn.log_softmax(system.net(params, context, method="habit"))
+    say = jnp.take_along_axis(log_habit, jnp.maximum(action, 0)[:, None], axis=1, mode="clip")[:, 0]
+    return (action >= 0) & (say < jnp.log(bar))
 
 
 def left_plan(
@@ -78,7 +103,7 @@ def optimiser(system: System, options: Optimise, temperature: float) -> Any:
         if system.lower:
             return optimise_down(system, p, k, o, m, *held, options, temperature, moves, best)
         found = optimise(system, p, k, o, m, options, temperature, moves)
-        return decide(system, p, found, moves, best), found
+        return decide(system, p, found, moves, best, k if options.choose == "habit" else None), found
 
     return optimised
 
@@ -91,17 +116,25 @@ def compiled(system: System, options: Any) -> dict[str, Any]:
       UserError: options that make no sense, or, with several actors, are not there.
     """
     chosen = options_of(options)
+    veto, choose = options.get("veto", 0.0), options.get("choose", "energy")  # older exports know of neither
     if system.lower and options.plan_samples != 1:
         raise UserError(f"agent.plan_samples={options.plan_samples}: with several actors (model.actors) each samples one plan")
+    if system.lower and chosen.choose == "habit":
+        raise UserError("agent.optimise.choose='habit': with several actors the first one's plan does not say what to do first")
+    if choose not in ("energy", "habit"):
+        raise UserError(f"agent.choose={choose!r}: one of energy, habit")
+    if not 0 <= veto < 1:
+        raise UserError(f"agent.veto={veto}: must be a probability from 0 (never) to below 1")
 
     def planned(p, k, o, m, *held):
         if system.lower:
             return plan_down(system, p, k, o, m, *held, options.temperature)
-        return plan(system, p, k, o, m, options.plan_samples, options.temperature)
+        return plan(system, p, k, o, m, options.plan_samples, options.temperature, choose)
 
     # what those above the finest hold in episodes [B] that begin
     blank = {"blank": lambda batch: tuple(root_plan(actor.spec, (batch,)) for actor in system.actors[:-1])}
-    return (blank if system.lower else {}) | {
+    doubt = {"doubted": jax.jit(lambda p, o, m, a: doubted(system, p, o, m, a, veto))} if veto else {}
+    return (blank if system.lower else {}) | doubt | {
         "optimise": jax.jit(optimiser(system, chosen, options.temperature)),
         "habitual": jax.jit(lambda p, k, o, m: habitual(system, p, k, o, m, options.habit_temperature)),
         "plan": jax.jit(planned),

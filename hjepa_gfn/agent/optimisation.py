@@ -22,7 +22,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hjepa_gfn.agent.decision import TOO_VAGUE, Decision, Percept, Trace, encode, passes_to_build
+from hjepa_gfn.agent.decision import (
+    TOO_VAGUE,
+    Decision,
+    Percept,
+    Trace,
+    draw_by_habit,
+    encode,
+    habit_log_prob,
+    passes_to_build,
+)
 from hjepa_gfn.agent.elaboration import Memory, edge_name, edge_risk, elaborate, nothing_made, recall, true_risk
 from hjepa_gfn.agent.options import Optimise
 from hjepa_gfn.agent.reading import first_leg
@@ -50,6 +59,7 @@ class Chains(NamedTuple):
     log_text: jnp.ndarray     # [R] log p(x|z,c); 0 without texts
     vague: jnp.ndarray        # bool [R] whether the plan cannot be acted on (known of one actor only)
     risk: jnp.ndarray | None = None  # [R] r, as it is part of the energy; None where there are no characteristics
+    habit: jnp.ndarray | None = None  # [R] log probability that the habit gives to how the plan begins, where that chooses
 
     @property
     def total(self) -> jnp.ndarray:
@@ -97,9 +107,15 @@ def rescore(scene: Scene, chains: Chains, memory: Memory) -> Chains:
     return chains._replace(energy=chains.energy + scene.options.characteristics * (risk - chains.risk), risk=risk)
 
 
-def too_vague(system: System, params: Params, plan: Plan) -> jnp.ndarray:
-    """bool [R]: which plans [R] cannot be acted on. Of several actors the lower ones' plans are acted on."""
-    return jnp.zeros(plan.batch_shape, bool) if system.lower else first_leg(system, params, plan).count == 0
+def beginning(scene: Scene, plan: Plan) -> dict[str, jnp.ndarray | None]:
+    """Of plans [R], which cannot be acted on, and what the habit says of how they begin: fields of `Chains`. Of several actors
+    the lower ones' plans are acted on."""
+    system, params = scene.system, scene.params
+    if system.lower:
+        return {"vague": jnp.zeros(plan.batch_shape, bool), "habit": None}
+    leg = first_leg(system, params, plan)
+    chooses = scene.options.choose == "habit"
+    return {"vague": leg.count == 0, "habit": habit_log_prob(system, params, scene.context, leg) if chooses else None}
 
 
 def begin(
@@ -120,7 +136,7 @@ def begin(
         log_text = text_log_prob(system, params, seen, context, text)[:, 0]
         passes += num_words(text) + 1
     energy, risk = score(scene, plan)
-    return Chains(plan, energy, text, log_text, too_vague(system, params, plan), risk), passes
+    return Chains(plan, energy, text, log_text, risk=risk, **beginning(scene, plan)), passes
 
 
 def advance(
@@ -146,7 +162,7 @@ def advance(
     # back, forward, both paths evaluated, the new plan's energy (and its text's probability)
     passes = steps + passes_to_build(system, built) + (steps + 1) + (built + 1) + 1 + told
     energy, log_text, risk = measured
-    proposed = Chains(new, energy, chains.text, log_text, too_vague(system, params, new), risk)
+    proposed = Chains(new, energy, chains.text, log_text, risk=risk, **beginning(scene, new))
     chains, accepted = mcmc.accept(k_accept, move, proposed, chains)
     if told:
         text, log_text, _, written = rewrite(
@@ -234,19 +250,23 @@ def optimise(
                            memory=memory)
 
 
-def acted_on(found: Anytime, move: jnp.ndarray | int, best: jnp.ndarray | bool) -> Chains:
-    """What is acted on after `move` moves [B]: the best plan met, or the state of the first chain that can be acted on."""
+def acted_on(
+    found: Anytime, move: jnp.ndarray | int, best: jnp.ndarray | bool, key: jnp.ndarray | None = None
+) -> Chains:
+    """What is acted on after `move` moves [B]: the best plan met, or the state of the first chain that can be acted on; with a
+    key, of a chain that is drawn by habit."""
     chains, met = jax.tree.map(lambda x: x[move], (found.chains, found.best))
-    able = jnp.argmin(chains.vague, axis=-1)
+    able = jnp.argmin(chains.vague, axis=-1) if key is None else draw_by_habit(key, chains.habit, chains.vague)
     sample = jax.tree.map(lambda x: x[jnp.arange(x.shape[0]), able], chains)
     return choose(jnp.broadcast_to(best, able.shape), met, sample)
 
 
 def decide(
-    system: System, params: Params, found: Anytime, move: jnp.ndarray | int, best: jnp.ndarray | bool
+    system: System, params: Params, found: Anytime, move: jnp.ndarray | int, best: jnp.ndarray | bool,
+    key: jnp.ndarray | None = None,
 ) -> Decision:
     """The decision for `acted_on`. Of several actors it is not whole yet: see `hierarchy.optimise_down`."""
-    acted = acted_on(found, move, best)
+    acted = acted_on(found, move, best, key)
     by_row = lambda x: jnp.moveaxis(x, 0, 1)  # noqa: E731
     trace = Trace(by_row(found.chains.total), by_row(found.best.total), by_row(found.accepted),
                   jnp.broadcast_to(found.moves, acted.energy.shape))

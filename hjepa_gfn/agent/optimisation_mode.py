@@ -18,7 +18,7 @@ class OptimisationMode:
 
     Args:
       moves: at most `config.agent.optimise.moves`, which is the default.
-      choose: "sample" or "best"; default: `config.agent.optimise.choose`.
+      choose: "best", or what `config.agent.optimise.choose` says, which is the default (where that is "best": "sample").
     """
 
     def __init__(
@@ -30,8 +30,9 @@ class OptimisationMode:
         choose = options.choose if choose is None else choose
         if not 0 <= moves <= options.moves:
             raise UserError(f"{moves} moves: agent.optimise.moves is {options.moves}, and 0 is the least")
-        if choose not in ("sample", "best"):
-            raise UserError(f"choose={choose!r}: sample or best")
+        other = "habit" if options.choose == "habit" else "sample"
+        if choose not in (other, "best"):
+            raise UserError(f"choose={choose!r}: {other} or best")
 
         def decide(params: Any, key: jnp.ndarray, percept: dict, mission: jnp.ndarray, *held: Any) -> Any:
             decision, found = agent.act["optimise"](

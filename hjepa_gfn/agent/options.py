@@ -20,7 +20,9 @@ class Optimise:
     moves: int = 2              # M, the budget
     tau: float = 1.0            # of the target exp(-E / tau); 1 is exact
     patience: int = 4           # moves without any acceptance after which the mode stops; 0: never
-    choose: str = "sample"      # what is acted on: "sample", a chain's last state; "best", the least energy met
+    # what is acted on: "sample", a chain's last state; "habit", of all chains' last states one drawn by the habit's probability
+    # of how it begins; "best", the least energy met
+    choose: str = "sample"
     energy: str = "plan"        # "plan" or "plan_and_text"
     proposals: str = "prior"    # policy that moves plans: "prior", or with "plan_and_text" also "posterior", which reads x
     schedule: str = "halving"   # q(K|n, move): "halving", "uniform", "geometric"
@@ -29,8 +31,8 @@ class Optimise:
     elaborate: int = 1          # moves between two sub-plans that are made then; 0: none is made
 
     def __post_init__(self):
-        allowed = {"choose": ("sample", "best"), "energy": ("plan", "plan_and_text"), "proposals": ("prior", "posterior"),
-                   "schedule": ("halving", "uniform", "geometric")}
+        allowed = {"choose": ("sample", "habit", "best"), "energy": ("plan", "plan_and_text"),
+                   "proposals": ("prior", "posterior"), "schedule": ("halving", "uniform", "geometric")}
         for name, values in allowed.items():
             if getattr(self, name) not in values:
                 raise UserError(f"agent.optimise.{name}={getattr(self, name)!r}: one of {', '.join(values)}")

@@ -73,6 +73,26 @@ def test_plans_are_followed_to_their_end_and_costs_are_those_of_real_rows():
     assert counts["calls"] == 2 and counts["timed"] == CHUNK and counts["seconds"] > 0  # the first call is not timed
 
 
+def test_a_plan_whose_next_action_the_habit_doubts_is_made_anew():
+    """Of rows with plans of 3, 2 and 3 actions, row 2 is doubted at its second action, and row 1 has nothing left to doubt."""
+    agent, asked = Fake([3, 1, 3]), []
+
+    def doubted(params, percept, mission, action):
+        asked.append(action.tolist())
+        return action * np.array([0, 0, 1]) == 2
+
+    agent.act["doubted"] = doubted
+    mode, running = PlanningMode(agent, 0), np.array([True, True, True])
+    first = mode(see(3), running)
+    assert first.tolist() == [1, 1, 1] and asked == [], "a plan that was just made is carried out"
+    passes = mode.counts["passes"]
+    second = mode(see(3), running)
+    assert asked == [[2, -1, 2]] and second.tolist() == [2, 1, 1], "row 2 begins a new plan"
+    assert mode.counts["doubted"] == 1 and mode.counts["left_plan"] == 0 and mode.counts["plans"] == 3 + 2
+    assert mode.counts["passes"] - passes == 10 + 11 + 2, "two plans, and the habit asked twice"
+    assert not mode.follower.keep[1:].any() or mode.follower.held is None
+
+
 def test_a_plan_that_the_world_has_left_is_made_anew():
     agent = Fake([3], away=9)
     mode = PlanningMode(agent, 0)
@@ -108,4 +128,6 @@ def test_habit_costs_a_pass_an_action():
 def test_the_demo_s_options_are_the_defaults():
     from experiments.configs.babyai_gotolocal import get_config
 
-    assert Optimise(**get_config().agent.optimise.to_dict()) == Optimise()
+    """But for the chains among which the habit draws, as it does in planning mode."""
+    agent = get_config().agent
+    assert Optimise(**agent.optimise.to_dict()) == Optimise(chains=agent.plan_samples, choose=agent.choose)

@@ -13,8 +13,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import few  # noqa: E402
 import tiny  # noqa: E402
 
-from hjepa_gfn.agent.decision import encode  # noqa: E402
-from hjepa_gfn.agent.modes import plan  # noqa: E402
+from experiments.configs.babyai_gotolocal import get_config  # noqa: E402
+from hjepa_gfn.agent.decision import draw_by_habit, encode  # noqa: E402
+from hjepa_gfn.agent.modes import compiled, doubted, plan  # noqa: E402
 from hjepa_gfn.agent.optimisation import Chains, Scene, advance, decide, optimise  # noqa: E402
 from hjepa_gfn.agent.options import Optimise, options_of  # noqa: E402
 from hjepa_gfn.agent.reading import first_leg  # noqa: E402
@@ -165,6 +166,62 @@ def test_no_move_and_one_chain_is_planning(found):
     np.testing.assert_allclose(planned.energies, long.chains.energy[0], atol=1e-5)
     np.testing.assert_array_equal(planned.plan.code, long.best.plan.code[0])
     np.testing.assert_array_equal(planned.passes, long.passes[0])
+
+
+def test_no_move_and_a_draw_by_habit_is_planning_with_one():
+    system, params = tiny.system(), tiny.params()
+    seen = tiny.percepts(ROWS), tiny.words(ROWS, tiny.MISSION)
+    options = Optimise(chains=6, moves=1, choose="habit")
+
+    @jax.jit
+    def run(key):
+        found = optimise(system, params, key, *seen, options, 0.9, 0)
+        context, _ = encode(system, params, *seen)
+        return plan(system, params, key, *seen, 6, 0.9, "habit"), decide(system, params, found, 0, False, key), found, context
+
+    differ = 0
+    for seed in range(4):
+        planned, decided, found, context = run(jax.random.key(seed))
+        np.testing.assert_array_equal(planned.plan.action, decided.plan.action)
+        np.testing.assert_allclose(planned.energy, decided.energy, atol=1e-5)
+        differ += (np.asarray(planned.energy) != np.asarray(planned.energies[:, 0])).sum()
+        log_habit = np.asarray(jax.nn.log_softmax(system.net(params, context, method="habit")))
+        leg = first_leg(system, params, jax.tree.map(lambda x: x[0, :, 0], found.chains.plan))
+        want = np.where(leg.count > 0, log_habit[np.arange(ROWS), np.asarray(leg.action[:, 0])], -np.log(tiny.ACTIONS))
+        np.testing.assert_allclose(found.chains.habit[0, :, 0], want, rtol=1e-5)
+    assert differ, "not always the first chain"
+
+
+def test_the_habit_draws_in_proportion_to_its_probabilities_and_only_what_can_be_acted_on():
+    share = np.array([0.5, 0.3, 0.2, 0.9])
+    vague = np.array([False, False, False, True])
+    many = lambda x: jnp.broadcast_to(jnp.asarray(x), (20000, 4))  # noqa: E731
+    drawn = np.asarray(draw_by_habit(jax.random.key(0), many(np.log(share)), many(vague)))
+    np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 20000, [0.5, 0.3, 0.2, 0], atol=0.015)
+    alone = np.asarray(draw_by_habit(jax.random.key(1), many(np.log(share)), many(np.ones(4, bool))))
+    assert (np.bincount(alone, minlength=4) > 0).all(), "where there is nothing else"
+
+
+def test_the_habit_doubts_what_it_would_hardly_do():
+    system, params = tiny.system(), tiny.params()
+    seen = tiny.percepts(ROWS), tiny.words(ROWS, tiny.MISSION)
+    context, _ = encode(system, params, *seen)
+    share = np.asarray(jax.nn.softmax(system.net(params, context, method="habit")))
+    for action in range(tiny.ACTIONS):
+        asked = jnp.full((ROWS,), action).at[0].set(-1)
+        bar = float(np.median(share))
+        want = (share[:, action] < bar) & (np.arange(ROWS) > 0)
+        np.testing.assert_array_equal(doubted(system, params, *seen, asked, bar), want)
+
+
+@pytest.mark.parametrize("changed, complaint", (
+    (dict(choose="best"), "agent.choose=.best.: one of energy, habit"),
+    (dict(veto=1.0), "agent.veto=1.0: must be a probability")))
+def test_options_of_the_habit_s_say_that_mean_nothing_are_refused(changed, complaint):
+    options = get_config().agent
+    options.update(changed)
+    with pytest.raises(UserError, match=complaint):
+        compiled(tiny.system(), options)
 
 
 def test_the_mode_stops_where_nothing_moves(found):
