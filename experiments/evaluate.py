@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from absl import flags
 
 from experiments import cli
 from experiments.export import export_checkpoint
-from hjepa_gfn.agent.agent import Agent, load_agent, world_for
+from hjepa_gfn.agent.agent import Agent, load_agent, with_options, world_for
 from hjepa_gfn.agent.optimisation_mode import OptimisationMode
 from hjepa_gfn.agent.runner import HabitualMode, PlanningMode, random_mode, run_episodes
 from hjepa_gfn.data.builder import build
@@ -110,14 +110,15 @@ def world_model_of(agent: Agent, pipeline: Pipeline, level: str, seed: int) -> t
 
 def evaluate(
     checkpoint: str, out: str = "", level: str = "", episodes: int = 0, data_dir: str = "", seed: int = 0,
-    training: dict[str, Any] | None = None, began: float | None = None, optimised: int = -1,
+    training: dict[str, Any] | None = None, began: float | None = None, optimised: int = -1, changes: Sequence[str] = (),
 ) -> Path:
     """Runs the whole evaluation; returns the path of report.json. `began`: since when wall_seconds counts; `optimised`:
-    episodes in optimisation mode (-1: as the config says)."""
+    episodes in optimisation mode (-1: as the config says); `changes`: see `agent.with_options`."""
     began = began or time.time()
     path = Path(checkpoint)
     is_export = (path / MANIFEST).exists()
     with tempfile.TemporaryDirectory() as scratch, read_agent(checkpoint) as agent:
+        agent = with_options(agent, changes)
         config = agent.config
         level = level or config.level
         check_level(level)
@@ -195,7 +196,7 @@ def print_summary(report: dict[str, Any], episodes: list[Any]) -> None:
 def main() -> None:
     """The entry point."""
     f = flags.FLAGS
-    print(evaluate(f.checkpoint, f.out, f.level, f.episodes, f.data_dir, f.seed, optimised=f.optimised))
+    print(evaluate(f.checkpoint, f.out, f.level, f.episodes, f.data_dir, f.seed, optimised=f.optimised, changes=f.agent))
 
 
 def define_flags() -> None:
@@ -207,6 +208,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("optimised", -1, "episodes in optimisation mode; default: config.evaluation.optimised", lower_bound=-1)
     flags.DEFINE_string("data_dir", "", "a corpus whose validation split is read; default: made anew")
     flags.DEFINE_integer("seed", 0, "of the agent's sampling", lower_bound=0)
+    flags.DEFINE_multi_string("agent", [], "a field of config.agent to act with, e.g. plan_samples=4; repeatable")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hjepa_gfn.agent import modes
+from hjepa_gfn.agent.options import changed
 from hjepa_gfn.data.tokenizer import Tokenizer
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.export import load_export
@@ -63,3 +65,13 @@ def load_agent(directory: str | os.PathLike) -> Agent:
         raise UserError(f"{directory}: config.json is not of an agent of this version ({error})") from error
     return Agent(system, unshared(export.params), tokenizer, config, modes.compiled(system, config.agent),
                  export.codebooks.get(PERCEPT_KINDS))
+
+
+def with_options(agent: Agent, changes: Sequence[str]) -> Agent:
+    """The agent as it acts with other values of some fields of `config.agent`: see `options.changed`."""
+    if not changes:
+        return agent
+    config = agent.config.copy_and_resolve_references()
+    with config.unlocked():
+        config.agent = changed(config.agent, changes)
+    return agent._replace(config=config, act=modes.compiled(agent.system, config.agent))

@@ -18,7 +18,7 @@ from hjepa_gfn.agent.decision import (
 )
 from hjepa_gfn.agent.hierarchy import optimise_down, plan_down
 from hjepa_gfn.agent.optimisation import decide, optimise
-from hjepa_gfn.agent.options import Optimise, options_of
+from hjepa_gfn.agent.options import OLDER, Optimise, options_of
 from hjepa_gfn.agent.reading import code_distance, first_leg
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.objectives.em import sample_text
@@ -116,7 +116,7 @@ def compiled(system: System, options: Any) -> dict[str, Any]:
       UserError: options that make no sense, or, with several actors, are not there.
     """
     chosen = options_of(options)
-    veto, choose = options.get("veto", 0.0), options.get("choose", "energy")  # older exports know of neither
+    veto, choose = (options.get(name, OLDER[name]) for name in ("veto", "choose"))
     if system.lower and options.plan_samples != 1:
         raise UserError(f"agent.plan_samples={options.plan_samples}: with several actors (model.actors) each samples one plan")
     if system.lower and chosen.choose == "habit":

@@ -1,8 +1,12 @@
 """What optimisation mode is told by a configuration."""
 from __future__ import annotations
 
+import ast
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.gflownet.schedules import Geometric, Halving, Schedule, Uniform
@@ -47,6 +51,37 @@ class Optimise:
     def halves(self) -> Schedule:
         """The schedule of K, for plans and texts."""
         return {"halving": Halving(self.mix), "uniform": Uniform(), "geometric": Geometric()}[self.schedule]
+
+
+OLDER = {"veto": 0.0, "choose": "energy"}  # fields of `config.agent` that older exports lack, and how these act
+
+
+def changed(agent: Any, changes: Iterable[str]) -> Any:
+    """A `config.agent` with other values of some fields: "plan_samples=4", "optimise.moves=8".
+
+    Raises:
+      UserError: no such field, or a value of another kind.
+    """
+    agent = agent.copy_and_resolve_references()
+    with agent.unlocked():
+        agent.update({name: value for name, value in OLDER.items() if name not in agent})
+        agent.optimise = dataclasses.asdict(options_of(agent))
+        for change in changes:
+            path, _, text = change.partition("=")
+            *parents, name = path.split(".")
+            at = agent.optimise if parents == ["optimise"] else agent
+            if name not in at or isinstance(at[name], ConfigDict) or parents not in ([], ["optimise"]):
+                known = sorted({*agent, *(f"optimise.{field}" for field in agent.optimise)} - {"optimise"})
+                raise UserError(f"--agent={change}: no field {path!r}; there are {', '.join(known)}")
+            old = at[name]
+            try:
+                new = text if isinstance(old, str) else type(old)(ast.literal_eval(text))
+                if isinstance(old, int) and new != ast.literal_eval(text):
+                    raise ValueError
+            except (ValueError, SyntaxError, TypeError) as error:
+                raise UserError(f"--agent={change}: {path} is of type {type(old).__name__}, such as {old!r}") from error
+            at[name] = new
+    return agent
 
 
 def options_of(agent: Any) -> Optimise:

@@ -17,7 +17,7 @@ from experiments.configs.babyai_gotolocal import get_config  # noqa: E402
 from hjepa_gfn.agent.decision import draw_by_habit, encode  # noqa: E402
 from hjepa_gfn.agent.modes import compiled, doubted, plan  # noqa: E402
 from hjepa_gfn.agent.optimisation import Chains, Scene, advance, decide, optimise  # noqa: E402
-from hjepa_gfn.agent.options import Optimise, options_of  # noqa: E402
+from hjepa_gfn.agent.options import Optimise, changed, options_of  # noqa: E402
 from hjepa_gfn.agent.reading import first_leg  # noqa: E402
 from hjepa_gfn.errors import UserError  # noqa: E402
 from hjepa_gfn.gflownet.exact import normalise  # noqa: E402
@@ -241,3 +241,22 @@ def test_options():
         with pytest.raises(UserError, match=r"agent\.optimise"):
             options_of({"optimise": wrong})
     assert dataclasses.replace(Optimise(), energy="plan_and_text", proposals="posterior").proposals == "posterior"
+
+
+def test_an_agent_can_act_with_other_options_and_says_which_there_are():
+    options = get_config().agent
+    before = options.to_dict()
+    new = changed(options, ["plan_samples=4", "choose=energy", "veto=0", "optimise.moves=8", "controller=('a > 1: b -> c',)"])
+    assert (new.plan_samples, new.choose, new.veto, new.optimise.moves) == (4, "energy", 0.0, 8)
+    assert new.controller == ("a > 1: b -> c",) and isinstance(new.veto, float)
+    assert options.to_dict() == before, "the agent's own config is left alone"
+    for name in ("veto", "choose", "optimise"):  # as in older exports
+        del options[name]
+    old = changed(options, ["optimise.moves=8"])
+    assert (old.veto, old.choose, Optimise(**old.optimise)) == (0.0, "energy", Optimise(moves=8))
+    for change, complaint in (
+        ("plan_sample=4", "no field 'plan_sample'; there are choose, .*optimise.moves"), ("optimise=4", "no field 'optimise'"),
+        ("a.b.moves=4", "no field 'a.b.moves'"), ("plan_samples=many", "plan_samples is of type int, such as 2"),
+        ("plan_samples=2.5", "plan_samples is of type int"), ("veto=", "veto is of type float")):
+        with pytest.raises(UserError, match=f"--agent={change}: {complaint}"):
+            changed(options, [change])
