@@ -3,11 +3,14 @@
 Trains the JEPA hierarchy alone, once for each of {none, ema, vicreg, sigreg, gaussian} x {without, with inverse dynamics} x
 seeds, and diagnoses it on held-out episodes: std, RankMe, SIGReg over its floor, prediction over copy error at two horizons,
 and what linear probes read off the states. Writes ablation.json and prints a table. Collapse is shown, not hidden.
+
+`--variants="gaussian + inverse,gaussian + inverse + between"` names others: "between" adds the gradient step between
+neighbouring levels (`objectives.between`), with weight 1 or `jepa.between`. More levels: `--config=babyai_clauses`.
 """
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +25,34 @@ from hjepa_gfn.data.builder import build
 from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.data.store import load_episodes
 from hjepa_gfn.distributed import unbox
+from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.levels import level_table, probe_table
 from hjepa_gfn.files import write_json
+from hjepa_gfn.objectives.between import between_loss
 from hjepa_gfn.objectives.jepa import jepa_loss
 from hjepa_gfn.objectives.system import init_params
 from hjepa_gfn.objectives.train_steps import make_optimizer
 from hjepa_gfn.training.agent_task import corpus_tokenizer, system_of
 
+TERMS = ("none", "ema", "vicreg", "sigreg", "gaussian")
 WEIGHT = {"gaussian": 0.2, "sigreg": 0.05, "vicreg": 1.0, "ema": 0.0, "none": 0.0}
 SHOWN = ("std", "rankme", "sigreg_over_floor", "pred_over_copy", "pred_over_copy_far", "direction", "carried", "ahead")
 
 
-def variants(config: Any) -> Iterator[tuple[str, Any]]:
-    """(name, config.jepa) of every variant."""
-    for term in ("none", "ema", "vicreg", "sigreg", "gaussian"):
-        for inverse in (0.0, config.jepa.inverse):
-            jepa = config.jepa.copy_and_resolve_references()
-            jepa.update(dict(anti_collapse=term, regularise=WEIGHT[term], inverse=inverse))
-            yield f"{term}{' + inverse' if inverse else ''}", jepa
+def variants(config: Any, names: Sequence[str] = ()) -> Iterator[tuple[str, Any]]:
+    """(name, config.jepa) of the variants named, or of every term with and without inverse dynamics.
+
+    Raises:
+      UserError: a name that means nothing.
+    """
+    for name in names or [f"{term}{inverse}" for term in TERMS for inverse in ("", " + inverse")]:
+        term, *parts = (part.strip() for part in name.split("+"))
+        if term not in TERMS or not set(parts) <= {"inverse", "between"}:
+            raise UserError(f"--variants={name}: one of {', '.join(TERMS)}, then + inverse and + between if wanted")
+        jepa = config.jepa.copy_and_resolve_references()
+        jepa.update(dict(anti_collapse=term, regularise=WEIGHT[term], inverse=config.jepa.inverse * ("inverse" in parts),
+                         between=(config.jepa.between or 1.0) * ("between" in parts)))
+        yield " + ".join((term, *parts)), jepa
 
 
 def train(system: Any, config: Any, options: Any, pipeline: Pipeline, steps: int, seeds: list[int]) -> list[Any]:
@@ -50,7 +63,10 @@ def train(system: Any, config: Any, options: Any, pipeline: Pipeline, steps: int
 
     @jax.jit
     def update(params, moments, slow, key, window, step):
-        loss = lambda jepa: jepa_loss({"jepa": jepa, "jepa_slow": slow}, key, window, system, options)[0]
+        def loss(jepa):
+            total = jepa_loss({"jepa": jepa, "jepa_slow": slow}, key, window, system, options)[0]
+            return total + (options.between * between_loss({"jepa": jepa}, window, system)[0] if options.between else 0.0)
+
         updates, moments = tx.update(jax.grad(loss)(params), moments, params)
         params = jax.tree.map(lambda p, u: p - rate(step) * u, params, updates)
         return params, moments, jax.tree.map(lambda s, p: decay * s + (1 - decay) * p, slow, params)
@@ -71,14 +87,17 @@ def main(config: Any) -> None:
     """The entry point."""
     f = flags.FLAGS
     out, seeds = Path(f.out), list(range(f.seeds))
+    chosen = list(variants(config, f.variants))
     corpus = build(config.level, out / "corpus", config.data.train_episodes, config.evaluation.texts, config.data.seed,
                    config.data.workers, f.progress)
     tokenizer = corpus_tokenizer(load_episodes(corpus, "train"), config.data.vocab)
     pipelines = {split: Pipeline(corpus, split, tokenizer, config.data, 0) for split in ("train", "validation")}
     system = system_of(config, tokenizer)
+    shown = (*SHOWN, *(("reach_accuracy",) if config.model.reach and config.jepa.reach else ()))
+    wide = max(18, *(len(name) + 1 for name, _ in chosen))
     rows: dict[str, Any] = {}
-    print(f"{'':18}{'level':9}" + "".join(f"{name:>20}" for name in SHOWN))
-    for name, options in variants(config):
+    print(f"{'':{wide}}{'level':9}" + "".join(f"{name:>20}" for name in shown))
+    for name, options in chosen:
         began = time.time()
         found = []
         for params in train(system, config, options, pipelines["train"], f.steps, seeds):
@@ -87,8 +106,8 @@ def main(config: Any) -> None:
             found.append({level: {**levels[level], **probes[level]} for level in system.jepa.sizes.names})
         rows[name] = {"per_seed": found, "seconds": round(time.time() - began, 1)}
         for level in system.jepa.sizes.names:
-            values = [[run[level][key] for run in found] for key in SHOWN]
-            print(f"{name:18}{level:9}" + "".join(f"{np.mean(v):12.3f} +-{np.std(v):5.2f}" for v in values), flush=True)
+            values = [[run[level][key] for run in found] for key in shown]
+            print(f"{name:{wide}}{level:9}" + "".join(f"{np.mean(v):12.3f} +-{np.std(v):5.2f}" for v in values), flush=True)
         write_json(out / "ablation.json", {"level": config.level, "steps": f.steps, "seeds": seeds, "rows": rows})
     print(f"written to {out / 'ablation.json'}")
 
@@ -98,6 +117,7 @@ def define_flags() -> None:
     flags.DEFINE_string("out", "runs/jepa_ablation", "where the corpus and ablation.json go")
     flags.DEFINE_integer("steps", 400, "training steps of each run", lower_bound=1)
     flags.DEFINE_integer("seeds", 3, "runs of each variant", lower_bound=1)
+    flags.DEFINE_list("variants", [], "which; default: every term without and with inverse dynamics")
     flags.DEFINE_bool("progress", True, "show the corpus builder's progress")
 
 

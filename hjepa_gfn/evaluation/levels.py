@@ -27,12 +27,13 @@ def held_out_windows(pipeline: Pipeline) -> dict[str, np.ndarray]:
 def level_table(params: Params, system: System, options: Any, pipeline: Pipeline, seed: int) -> dict[str, Any]:
     """Per level: std, RankMe, SIGReg over its floor, prediction over copy error (one step; the farthest horizon), calibration
     r^2/sigma^2, share of codes in use, code reconstruction error; and the share of legs whose primitive actions are decoded
-    exactly from their macro-action."""
+    exactly from their macro-action. With reachability heads, the share of pairs of states that they judge rightly."""
     window = held_out_windows(pipeline)
     _, found = jax.jit(lambda params, key, window: jepa_loss(
         params, key, window, system, options, diagnostics=True))(params, jax.random.key(seed), window)
     found = {name: float(value) for name, value in found.items()}
-    levels = {level: {name: found[f"{level}_{name}"] for name in SHOWN} for level in system.jepa.sizes.names}
+    shown = (*SHOWN, *(("reach_accuracy",) if system.jepa.sizes.reach else ()))
+    levels = {level: {name: found[f"{level}_{name}"] for name in shown} for level in system.jepa.sizes.names}
     return levels | {"macro_action_decoded_exactly": found["macro_exact"], "inverse_dynamics_nll": found["step_inverse"]}
 
 
