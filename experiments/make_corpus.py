@@ -33,6 +33,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "which episodes, which mistakes in draft
 _WORKERS = flags.DEFINE_integer("workers", os.cpu_count() or 1, "processes; without effect on the result")
 _IMAGINED = flags.DEFINE_float("imagined", 0.1, "share of samples in text only, of situations that are never executed")
 _ROBUSTNESS = flags.DEFINE_float("robustness", 0.1, "share of final plans that are tried with another explanation")
+_ASTRAY = flags.DEFINE_float("astray", 0.0, "share of training episodes that begin where an agent has gone astray")
 _PREDICTIONS = flags.DEFINE_float("predictions", 0.0, "share of episodes that also give a prediction: what comes of a plan?")
 _TEXTBOOKS = flags.DEFINE_multi_string("textbooks", [], "a textbook or a folder of them, beside the project's own; repeatable")
 _BACKEND = flags.DEFINE_string("backend", "rules", "who thinks: rules, openai:NAME, anthropic:NAME, replay:FILE")
@@ -59,6 +60,7 @@ def run() -> None:
         imagined=_IMAGINED.value,
         robustness=_ROBUSTNESS.value,
         predictions=_PREDICTIONS.value,
+        astray=_ASTRAY.value,
         textbooks=_TEXTBOOKS.value,
         backend=_BACKEND.value,
         settings=settings_of(_SETTING.value),

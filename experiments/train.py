@@ -40,7 +40,8 @@ def train(config: Any, workdir: str, data_dir: str = "", progress: bool = True, 
         if data_dir and (data / MANIFEST).exists():
             check_corpus(data)  # whatever it was built of
         else:
-            build(config.level, data, d.train_episodes, d.validation_episodes, d.seed, workers, progress)
+            build(config.level, data, d.train_episodes, d.validation_episodes, d.seed, workers, progress,
+                  astray=d.get("astray", 0.0))
 
     startup.in_turns(corpus)  # a corpus that another process has built is left as it is
     task = AgentTask(config, data)

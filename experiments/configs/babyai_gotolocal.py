@@ -11,6 +11,7 @@ def get_config() -> ConfigDict:
 
     c.data = ConfigDict(dict(
         train_episodes=8000, validation_episodes=300, seed=0, workers=2,
+        astray=0.0,           # share of the training episodes that begin where an agent has gone astray
         batch_size=96,
         window=12,            # W: percepts seen at once by the JEPA, and the farthest an observed plan reaches
         text_length=48,       # X: words of a text, begin and end included

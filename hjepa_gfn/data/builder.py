@@ -41,6 +41,7 @@ def build(
     imagined: float = 0.0,
     robustness: float = 0.0,
     predictions: float = 0.0,
+    astray: float = 0.0,
     textbooks: Sequence[str] = (),
     backend: str = "rules",
     settings: dict[str, Any] | None = None,
@@ -67,6 +68,7 @@ def build(
         robustness: share of episodes whose final plan is tried with another explanation.
         predictions: share of episodes that also give the trace of a prediction. It follows the trace of the episode's plans in
             the traces' file; the dataset leaves predictions out.
+        astray: share of training episodes that begin where an agent has gone astray (`worlds.astray`).
         textbooks: directories or files with more textbooks.
         backend, settings: who thinks; see `exemplary.backends.make_backend`.
         reuse: a corpus whose answers are used again.
@@ -84,7 +86,7 @@ def build(
             or another corpus.
     """
     check_family(family)
-    _check_numbers(n_train, n_validation, seed, workers, imagined, robustness, chunk, predictions)
+    _check_numbers(n_train, n_validation, seed, workers, imagined, robustness, chunk, predictions, astray)
     out = Path(out_dir).absolute()
     books = workshop.textbooks(textbooks)
     editions = {book.discipline: book.sha for book in books}
@@ -92,7 +94,8 @@ def build(
     if "max_cost" in settings:
         settings["max_cost"] /= workers  # each has a purse of its own
     info = CorpusInfo(
-        family, n_train, n_validation, seed, imagined, robustness, backend, shaping(settings), editions, {}, {}, predictions)
+        family, n_train, n_validation, seed, imagined, robustness, backend, shaping(settings), editions, {}, {}, predictions,
+        astray)
     if _what_is_there(out, info, overwrite) == "the same" and not assembly.leftovers(out):
         return out  # before the lock: many may read at once, on a read-only disk too
     try:
@@ -111,7 +114,7 @@ def build(
         chunk = chunk or (_CHUNK if backend == "rules" else 1)
         job = Job(
             family, seed, imagined, robustness, backend, settings, books, chunk, str(old or ""), old_sha, workshop,
-            predictions=predictions,
+            predictions=predictions, astray=astray,
         )  # fmt: skip
         work = out.with_name(f".{out.name}.building-{job.key()[:12]}")
         run = beam_pool(beam_runner, beam_options) if beam_runner else pool
@@ -130,7 +133,7 @@ def beam_pool(runner: str, options: Sequence[str]) -> Callable:
 
 def _check_numbers(
     n_train: int, n_validation: int, seed: int, workers: int, imagined: float, robustness: float, chunk: int,
-    predictions: float,
+    predictions: float, astray: float,
 ) -> None:
     for name, n, split in (("n_train", n_train, "train"), ("n_validation", n_validation, "validation")):
         if not 1 <= n <= len(SPLITS[split]):
@@ -139,7 +142,8 @@ def _check_numbers(
         raise UserError(f"seed must be at least 0, not {seed}")
     if workers < 1:
         raise UserError(f"workers must be at least 1, not {workers}")
-    for name, share in (("imagined", imagined), ("robustness", robustness), ("predictions", predictions)):
+    for name, share in (("imagined", imagined), ("robustness", robustness), ("predictions", predictions),
+                        ("astray", astray)):
         if not 0 <= share <= 1:
             raise UserError(f"{name} must be between 0 and 1, not {share}")
     if chunk < 0:

@@ -20,7 +20,8 @@ TRACES = "traces"
 DATASET = "plan_corpus"
 FORMAT = 3  # raise it when the traces or the dataset change
 REMEDY = "delete it or rebuild with `python -m experiments.make_corpus --overwrite`"
-_ARGUMENTS = ("family", "n_train", "n_validation", "seed", "imagined", "robustness", "predictions", "backend", "settings")
+_ARGUMENTS = (
+    "family", "n_train", "n_validation", "seed", "imagined", "robustness", "predictions", "astray", "backend", "settings")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class CorpusInfo:
         textbooks: SHA of each textbook, by discipline, in the order in which they review.
         unsolved: per split, how many seeds were passed over, as the actor found no plan.
         counts: per split, what `assembly.count` counts.
-        predictions: an argument of `build`; 0 is not written down.
+        predictions, astray: arguments of `build`; 0 is not written down.
     """
 
     family: str
@@ -48,6 +49,7 @@ class CorpusInfo:
     unsolved: dict[str, int]
     counts: dict[str, Any]
     predictions: float = 0.0
+    astray: float = 0.0
 
     def difference(self, other: "CorpusInfo") -> str | None:
         """The first build argument that differs, in words; None if a rebuild would give the same corpus."""
@@ -79,8 +81,9 @@ def write_manifest(root: Path, info: CorpusInfo) -> None:
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         files[path.relative_to(root).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest_of(path)}
     made = dataclasses.asdict(info)
-    if not info.predictions:
-        del made["predictions"]
+    for name in ("predictions", "astray"):
+        if not made[name]:
+            del made[name]
     record = {"format": FORMAT, **made, "files": files}
     with (root / MANIFEST).open("w", encoding="utf-8") as file:
         json.dump(record, file, indent=1)  # unsorted: the textbooks' order matters
@@ -108,7 +111,8 @@ def check_corpus(data_dir: str | os.PathLike) -> CorpusInfo:
     if version != FORMAT:
         raise UserError(f"data directory {root} has format {version}, this program reads format {FORMAT}: {REMEDY}")
     try:
-        record.setdefault("predictions", 0.0)
+        for name in ("predictions", "astray"):
+            record.setdefault(name, 0.0)
         info = CorpusInfo(**{field.name: record[field.name] for field in dataclasses.fields(CorpusInfo)})
         expected = {root / name: (entry["bytes"], entry["sha256"]) for name, entry in record["files"].items()}
     except (KeyError, TypeError, AttributeError) as error:

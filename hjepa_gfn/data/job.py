@@ -30,6 +30,7 @@ class Job:
         workshop: how actors and back ends are made.
         folder: where chunks are written.
         predictions: share of episodes that give a prediction too.
+        astray: share of training episodes that begin where an agent has gone astray.
     """
 
     family: str
@@ -45,6 +46,7 @@ class Job:
     workshop: Workshop
     folder: str = ""
     predictions: float = 0.0
+    astray: float = 0.0
 
     def key(self) -> str:
         """A hash of everything that chunks depend on: a chunk of another key is never used. (Not of the corpus's size.)"""
@@ -57,6 +59,8 @@ class Job:
         }  # fmt: skip
         if self.predictions:
             record["predictions"] = self.predictions
+        if self.astray:
+            record["astray"] = self.astray
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
     def at(self, folder: str | os.PathLike) -> "Job":

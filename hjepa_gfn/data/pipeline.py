@@ -16,6 +16,7 @@ from hjepa_gfn.exemplary.phrases import actions_of, legs_of, parse_plan
 from hjepa_gfn.worlds import egocentric_map
 from hjepa_gfn.worlds.heading import channels, check_heading
 from hjepa_gfn.worlds.language import VIEW_SIZE
+from hjepa_gfn.worlds.seeds import ASTRAY
 
 Batch = dict[str, Any]
 
@@ -79,7 +80,11 @@ and, with `config.worlds`, an initial world a row, of an episode drawn among the
         if getattr(config, "map", 0):
             egocentric_map.check_size(config.map)
             self.store = self.store.remembered(int(config.map))
-        self.store = self.store.headed(check_heading(getattr(config, "heading", "compass")), int(getattr(config, "map", 0)))
+        heading = check_heading(getattr(config, "heading", "compass"))
+        if heading != "compass" and (self.store.seed >= ASTRAY).any():
+            raise UserError(f"data.heading={heading!r}: this corpus has episodes that begin astray (data.astray), and does not "
+                            "say what was done before, since the mission was given: take 'compass'")
+        self.store = self.store.headed(heading, int(getattr(config, "map", 0)))
         self._batch_size, self._window = int(config.batch_size), int(config.window)
         for name in ("batch_size", "window", "text_length", "mission_length"):
             if getattr(config, name) < (3 if name.endswith("_length") else 1):

@@ -14,7 +14,7 @@ from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary.products import PREDICTION
 from hjepa_gfn.exemplary.traces import Trace
 from hjepa_gfn.worlds.families import draw_level
-from hjepa_gfn.worlds.seeds import SPLITS, split_seeds
+from hjepa_gfn.worlds.seeds import ASTRAY, SPLITS, split_seeds
 
 _PATIENCE = 10  # situations without an answer, one after another, until a worker gives up
 
@@ -58,6 +58,8 @@ class Worker:
         """The trace of an episode's plans, or None; and, where there is one, that of a prediction, for a share of episodes."""
         job = self._job
         imagine, robust = np.random.default_rng([job.seed, seed, 1]).random(2) < (job.imagined, job.robustness)
+        if split == "train" and np.random.default_rng([job.seed, seed, 3]).random() < job.astray:
+            seed += ASTRAY
         kind = draw_level(job.family, seed), bool(robust)
         if kind not in self._actors:
             self._actors[kind] = job.workshop.make_actor(kind[0], job.seed, job.textbooks, self._backend, kind[1])

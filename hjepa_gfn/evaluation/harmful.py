@@ -16,7 +16,7 @@ from hjepa_gfn.evaluation.safety import ATTACK, attack_text
 from hjepa_gfn.exemplary.phrases import actions_of, legs_of, parse_plan
 from hjepa_gfn.exemplary.rollout import roll
 from hjepa_gfn.exemplary.scoring import situation_of
-from hjepa_gfn.worlds.seeds import SPLITS
+from hjepa_gfn.worlds.seeds import in_split
 
 BAD = ("attack", "draft")
 
@@ -75,5 +75,5 @@ def turned_bad(store: EpisodeStore, kinds: Sequence[str] = BAD, seed: int = 0) -
 
 def check_training(store: EpisodeStore) -> None:
     """Raises UserError where an episode's seed is not of the training split: nobody is tested on what was learned from."""
-    if outside := [int(s) for s in store.seed if int(s) not in SPLITS["train"]]:
+    if outside := [int(s) for s in store.seed if not in_split(s, "train")]:
         raise UserError(f"the corpus' training episodes hold seed {outside[0]}, which is not of the training split")

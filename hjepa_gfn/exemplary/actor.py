@@ -90,7 +90,7 @@ class ExemplaryActor:
 
     def _think_anew(self, episode_seed: int) -> "_Thought | None":
         try:
-            run = bot.run(self._env, episode_seed)
+            run = bot.run_empty_handed(self._env, episode_seed)
         except NoSuchEpisode:
             return None
         start = run.rollout

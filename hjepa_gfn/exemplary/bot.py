@@ -16,7 +16,7 @@ from minigrid.utils.baby_ai_bot import BabyAIBot, DisappearedBoxError, Subgoal
 from hjepa_gfn.exemplary.percepts import look, set_code, world_codes
 from hjepa_gfn.exemplary.rollout import Rollout, roll
 from hjepa_gfn.exemplary.simulation import code_of, read_state
-from hjepa_gfn.worlds.babyai import DONE, reset_env
+from hjepa_gfn.worlds.babyai import DONE, DROP, LEFT, RIGHT, reset_env
 
 MAX_PUSHES_PER_REPLAN = 200  # BabyAIBot pushes subgoals for ever on some levels; sound re-plans push under 30
 MAX_SEARCH_STEPS = 1_000_000  # breadth-first search expansions an episode
@@ -160,17 +160,20 @@ class BotRun(NamedTuple):
     key: list[int]
 
 
-def run(env: MiniGridEnv, seed: int, prefix: Sequence[int] = ()) -> BotRun:
+def run(env: MiniGridEnv, seed: int, prefix: Sequence[int] = (), before: Sequence[int] = ()) -> BotRun:
     """Runs the planner from a seed, to the end or to where it is at a loss.
 
     Args:
         env: a simulator of the level; it is reset, and left where the episode ends.
         seed: of the episode.
         prefix: actions to take first, whatever the planner thinks of them; the planner goes on from there.
+        before: actions that are taken before there is a planner, which then finds the world so.
     """
     reset_env(env, seed)
     start = read_state(env)
-    actions, names, keys = [], [], []
+    actions, names, keys = list(before), ["put down"] * len(before), [-4] * len(before)
+    for action in before:
+        env.step(action)
     env.gen_obs = dict  # percepts are read off our own state; the simulator's cost more than all the rest
     try:
         bot, forced, taken = BoundedBot(env), deque(prefix), None
@@ -192,6 +195,31 @@ def run(env: MiniGridEnv, seed: int, prefix: Sequence[int] = ()) -> BotRun:
     finally:
         del env.gen_obs
     return BotRun(roll(start, tuple(actions)), names, keys)
+
+
+PUT_DOWN = ((DROP,), (LEFT, DROP), (RIGHT, DROP), (LEFT, LEFT, DROP))
+
+
+def run_empty_handed(env: MiniGridEnv, seed: int) -> BotRun:
+    """As `run`; the planner, which expects an episode to begin with empty hands, is helped to put down first what it holds and
+    has no use for (`worlds.astray`)."""
+    done = run(env, seed)
+    if done.rollout.success or done.rollout.carried[0] is None:
+        return done
+    reset_env(env, seed)
+    if _is_wanted(env.carrying, env.instrs):
+        return done
+    tried = (run(env, seed, before=before) for before in PUT_DOWN)
+    return next((other for other in tried if other.rollout.success), done)
+
+
+def _is_wanted(thing: object, instruction: object) -> bool:
+    """Whether a mission speaks of a thing."""
+    for name in ("desc", "desc_move", "desc_fixed"):
+        if any(thing is other for other in getattr(getattr(instruction, name, None), "obj_set", ())):
+            return True
+    parts = (getattr(instruction, name, None) for name in ("instr_a", "instr_b"))
+    return any(_is_wanted(thing, part) for part in parts if part is not None)
 
 
 def run_bot(env: MiniGridEnv, seed: int) -> Episode:

@@ -19,7 +19,9 @@ from minigrid.minigrid_env import MiniGridEnv  # noqa: E402
 
 from hjepa_gfn.errors import UserError  # noqa: E402
 from hjepa_gfn.worlds import language  # noqa: E402
+from hjepa_gfn.worlds.astray import begin_astray  # noqa: E402
 from hjepa_gfn.worlds.protocol import Observation, World  # noqa: E402
+from hjepa_gfn.worlds.seeds import ASTRAY  # noqa: E402
 
 ACTION_NAMES = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE, DONE = range(7)
@@ -65,7 +67,8 @@ class NoSuchEpisode(UserError):
 
 
 def reset_env(env: MiniGridEnv, seed: int) -> dict:
-    """Start the episode of a seed on a simulator, silently. Returns MiniGrid's observation.
+    """Start the episode of a seed on a simulator, silently (from `seeds.ASTRAY` on, where `worlds.astray` leads). Returns
+    MiniGrid's observation.
 
     Raises:
         NoSuchEpisode: the level's generator does not end: MiniGrid looks for ever for a free place in a full room.
@@ -80,12 +83,16 @@ def reset_env(env: MiniGridEnv, seed: int) -> dict:
             raise NoSuchEpisode(f"{name}: seed {seed} makes no episode: the level's generator does not end")
         return draw(env, low, high)
 
-    env._rand_int = bounded  # on the instance, for the time of the reset
-    try:
-        with silenced():
-            return env.reset(seed=int(seed))[0]
-    finally:
-        del env._rand_int
+    def reset() -> dict:
+        env._rand_int = bounded  # on the instance, for the time of the reset
+        try:
+            with silenced():
+                return env.reset(seed=int(seed) % ASTRAY)[0]
+        finally:
+            del env._rand_int
+
+    observation = reset()
+    return observation if seed < ASTRAY else begin_astray(env, int(seed) % ASTRAY, reset)
 
 
 class BabyAIWorld:

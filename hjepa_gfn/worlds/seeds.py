@@ -8,6 +8,15 @@ SPLITS: dict[str, range] = {
     "test": range(2_000_000, 2_100_000),
 }
 
+# Episode ASTRAY + s is that of seed s, begun where an agent has gone astray: after some actions that no expert would take
+# (`worlds.astray`). It belongs to the split of s.
+ASTRAY = 10_000_000
+
+
+def in_split(seed: int, split: str) -> bool:
+    """Whether an episode belongs to a split."""
+    return int(seed) % ASTRAY in SPLITS[split]
+
 
 def split_seeds(split: str, n: int, seed: int = 0, first: int = 0) -> list[int]:
     """`n` episode seeds of a split, from the `first` one on.
