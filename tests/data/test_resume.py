@@ -122,7 +122,7 @@ def test_a_chunk_under_another_name_is_none(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [dict(seed=1), dict(imagined=0.3), dict(robustness=0.0), dict(predictions=0.5),
+    [dict(seed=1), dict(imagined=0.3), dict(robustness=0.0), dict(predictions=0.5), dict(astray=0.5),
      dict(textbooks=["/x/safety-2"]), dict(family="GoTo"), dict(settings={"temperature": 1.0}), dict(backend="other", chunk=7)],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
