@@ -65,8 +65,8 @@ def test_without_memory_cells_are_new_if_the_last_percept_did_not_show_them(walk
 
 
 def test_an_agent_with_a_map_perceives_the_map(walks):
-    assert memory.seen_by(SimpleNamespace(map=0, turned=False), walks) is walks.seen
-    seen = memory.seen_by(SimpleNamespace(map=15, turned=False), walks)
+    assert memory.seen_by(SimpleNamespace(map=0, heading="compass"), walks) == walks.seen
+    seen = memory.seen_by(SimpleNamespace(map=15, heading="compass"), walks)
     known = (seen["view"][..., 0] > 0).sum((-2, -1))
     # the own cell too is known wherever the agent was; cells are known once seen, and in one room none is lost again
     assert seen["view"].shape == (8, 31, 15, 15, 3) and (np.diff(known, axis=1) >= 0).all()
