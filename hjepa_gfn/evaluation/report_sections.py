@@ -11,7 +11,7 @@ from hjepa_gfn.evaluation.report_html import esc, key_values, look_up, number, s
 from hjepa_gfn.evaluation.report_numbers import duration, in_words, is_number, number_of_seeds
 
 MODES = {
-    "planning": "samples a plan and acts on it",
+    "planning": "samples plans and acts on one",
     "optimisation": "goes back and forth from its plan",
     "habitual": "acts from the world state alone",
     "random": "uniform actions, the floor",
