@@ -17,7 +17,7 @@ from absl import flags
 
 from experiments import cli
 from experiments.evaluate import corpus_of, read_agent
-from hjepa_gfn.agent.agent import PERCEPT_KINDS, Agent
+from hjepa_gfn.agent.agent import Agent
 from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.characteristics import evaluate_characteristics, lines
@@ -26,6 +26,7 @@ from hjepa_gfn.files import write_json
 from hjepa_gfn.models.characteristics import KINDS
 from hjepa_gfn.training.agent_task import codebooks
 from hjepa_gfn.training.indicators import train_characteristics
+from hjepa_gfn.worlds.kinds import PERCEPT_KINDS
 
 
 def with_kind(agent: Agent, kind: str) -> Agent:

@@ -34,8 +34,7 @@ from hjepa_gfn.objectives.system import init_params
 from hjepa_gfn.objectives.train_steps import make_optimizer
 from hjepa_gfn.training.agent_task import corpus_tokenizer, system_of
 
-TERMS = ("none", "ema", "vicreg", "sigreg", "gaussian")
-WEIGHT = {"gaussian": 0.2, "sigreg": 0.05, "vicreg": 1.0, "ema": 0.0, "none": 0.0}
+WEIGHT = {"none": 0.0, "ema": 0.0, "vicreg": 1.0, "sigreg": 0.05, "gaussian": 0.2}  # of every term
 SHOWN = ("std", "rankme", "sigreg_over_floor", "pred_over_copy", "pred_over_copy_far", "direction", "carried", "ahead")
 
 
@@ -45,10 +44,10 @@ def variants(config: Any, names: Sequence[str] = ()) -> Iterator[tuple[str, Any]
     Raises:
       UserError: a name that means nothing.
     """
-    for name in names or [f"{term}{inverse}" for term in TERMS for inverse in ("", " + inverse")]:
+    for name in names or [f"{term}{inverse}" for term in WEIGHT for inverse in ("", " + inverse")]:
         term, *parts = (part.strip() for part in name.split("+"))
-        if term not in TERMS or not set(parts) <= {"inverse", "between"}:
-            raise UserError(f"--variants={name}: one of {', '.join(TERMS)}, then + inverse and + between if wanted")
+        if term not in WEIGHT or not set(parts) <= {"inverse", "between"}:
+            raise UserError(f"--variants={name}: one of {', '.join(WEIGHT)}, then + inverse and + between if wanted")
         jepa = config.jepa.copy_and_resolve_references()
         jepa.update(dict(anti_collapse=term, regularise=WEIGHT[term], inverse=config.jepa.inverse * ("inverse" in parts),
                          between=(config.jepa.between or 1.0) * ("between" in parts)))
@@ -93,7 +92,7 @@ def main(config: Any) -> None:
     tokenizer = corpus_tokenizer(load_episodes(corpus, "train"), config.data.vocab)
     pipelines = {split: Pipeline(corpus, split, tokenizer, config.data, 0) for split in ("train", "validation")}
     system = system_of(config, tokenizer)
-    shown = (*SHOWN, *(("reach_accuracy",) if config.model.reach and config.jepa.reach else ()))
+    shown = (*SHOWN, *(("reach_accuracy",) if system.jepa.sizes.reach else ()))
     wide = max(18, *(len(name) + 1 for name, _ in chosen))
     rows: dict[str, Any] = {}
     print(f"{'':{wide}}{'level':9}" + "".join(f"{name:>20}" for name in shown))

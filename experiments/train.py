@@ -13,7 +13,6 @@ from typing import Any
 from absl import flags
 
 from experiments import cli
-from hjepa_gfn.agent.agent import PERCEPT_KINDS
 from hjepa_gfn.data.builder import build
 from hjepa_gfn.data.directory import MANIFEST, check_corpus
 from hjepa_gfn.distributed import ShardingRules, make_mesh, startup
@@ -23,7 +22,7 @@ from hjepa_gfn.training.agent_task import AgentTask
 from hjepa_gfn.training.agent_task import codebooks as grids_of
 from hjepa_gfn.training.alarm import collapse
 from hjepa_gfn.training.profiling import parse_steps
-from hjepa_gfn.worlds.kinds import count_kinds
+from hjepa_gfn.worlds.kinds import PERCEPT_KINDS, count_kinds
 
 
 def train(config: Any, workdir: str, data_dir: str = "", progress: bool = True, profile_steps: str = "") -> Any:

@@ -17,10 +17,10 @@ from hjepa_gfn.export import load_export
 from hjepa_gfn.objectives.groups import unshared
 from hjepa_gfn.objectives.system import System, system_from
 from hjepa_gfn.worlds import World, make_world
+from hjepa_gfn.worlds.kinds import PERCEPT_KINDS
 from hjepa_gfn.worlds.remembering import Remembering
 
 NUM_ACTIONS = 7  # MiniGrid
-PERCEPT_KINDS = "percept_kinds"  # among an export's codebooks: how many cells of each kind the corpus shows
 
 
 class Agent(NamedTuple):

@@ -50,12 +50,17 @@ def passes_to_build(system: System, edits: jnp.ndarray) -> jnp.ndarray:
     return jnp.minimum(edits + 1, system.spec.max_edits)
 
 
+def log_habit_of(system: System, params: Params, context: Context, action: jnp.ndarray) -> jnp.ndarray:
+    """log probability [R] that the habit gives to actions int32 [R]."""
+    log_habit = jax.nn.log_softmax(system.net(params, context, method="habit"))
+    return jnp.take_along_axis(log_habit, action[:, None], axis=1, mode="clip")[:, 0]
+
+
 def habit_log_prob(system: System, params: Params, context: Context, leg: FirstLeg) -> jnp.ndarray:
     """log probability [R] that the habit gives to the first action of legs [R]; where there is none the habit has no opinion:
     -log of the number of actions."""
-    log_habit = jax.nn.log_softmax(system.net(params, context, method="habit"))
-    begins = jnp.take_along_axis(log_habit, leg.action[:, :1], axis=1, mode="clip")[:, 0]
-    return jnp.where(leg.count == 0, -np.log(log_habit.shape[-1]), begins)
+    begins = log_habit_of(system, params, context, leg.action[:, 0])
+    return jnp.where(leg.count == 0, -np.log(system.jepa.sizes.num_actions), begins)
 
 
 def draw_by_habit(key: jnp.ndarray, log_habit: jnp.ndarray, vague: jnp.ndarray) -> jnp.ndarray:

@@ -14,6 +14,7 @@ from hjepa_gfn.agent.decision import (
     draw_by_habit,
     encode,
     habit_log_prob,
+    log_habit_of,
     passes_to_build,
 )
 from hjepa_gfn.agent.hierarchy import optimise_down, plan_down
@@ -73,9 +74,7 @@ def doubted(
     """Whether the habit gives an action int32 [B] that a plan has next a probability below `bar`: bool [B]; False where it is
     -1. A leg is decided on before its later percepts are seen: what stands in its way then, the habit sees."""
     context, _ = encode(system, params, percept, mission)
-    log_habit = jax.nn.log_softmax(system.net(params, context, method="habit"))
-    say = jnp.take_along_axis(log_habit, jnp.maximum(action, 0)[:, None], axis=1, mode="clip")[:, 0]
-    return (action >= 0) & (say < jnp.log(bar))
+    return (action >= 0) & (log_habit_of(system, params, context, jnp.maximum(action, 0)) < jnp.log(bar))
 
 
 def left_plan(

@@ -75,12 +75,12 @@ def changed(agent: Any, changes: Iterable[str]) -> Any:
                 raise UserError(f"--agent={change}: no field {path!r}; there are {', '.join(known)}")
             old = at[name]
             try:
-                new = text if isinstance(old, str) else type(old)(ast.literal_eval(text))
-                if isinstance(old, int) and new != ast.literal_eval(text):
+                value = text if isinstance(old, str) else ast.literal_eval(text)
+                at[name] = type(old)(value)
+                if isinstance(old, int) and at[name] != value:
                     raise ValueError
             except (ValueError, SyntaxError, TypeError) as error:
                 raise UserError(f"--agent={change}: {path} is of type {type(old).__name__}, such as {old!r}") from error
-            at[name] = new
     return agent
 
 

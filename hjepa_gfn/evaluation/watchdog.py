@@ -92,12 +92,14 @@ def indicators_at(
         if not waiting.any():
             break
         due = waiting & until(observation.percept["view"]) if until else waiting
-        read = reader(observation, running)
-        parts.append({name: np.asarray(value)[due] for name, value in read.items()})
+        if due.any():
+            parts.append({name: np.asarray(value)[due] for name, value in reader(observation, running).items()})
+        else:
+            reader.step_on(len(seeds))
         waiting &= ~due
         if until:
             observation = act(observation)
-    if not sum(len(part["risk"]) for part in parts):
+    if not parts:
         raise UserError(f"{level}: no episode is left after {at} steps" + (" that shows what is waited for" if until else ""))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -12,19 +12,18 @@ from minigrid.minigrid_env import MiniGridEnv
 from hjepa_gfn.worlds.seeds import ASTRAY
 
 LONGEST = 12  # actions
-LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE = range(6)
 
 
 def wander(env: MiniGridEnv, rng: np.random.Generator) -> int:
     """An action: it mostly goes on, now and then turns, handles what is ahead, or puts down what it carries."""
     ahead, draw = env.grid.get(*env.front_pos), rng.random()
     if ahead is not None and ahead.can_pickup() and env.carrying is None and draw < 0.3:
-        return PICKUP
+        return int(env.actions.pickup)
     if ahead is not None and ahead.type in ("door", "box") and draw < (0.3 if ahead.type == "door" else 0.02):
-        return TOGGLE
+        return int(env.actions.toggle)
     if ahead is None and env.carrying is not None and draw < 0.1:
-        return DROP
-    return int(rng.choice([LEFT, RIGHT, FORWARD], p=[0.2, 0.2, 0.6]))
+        return int(env.actions.drop)
+    return int(rng.choice([env.actions.left, env.actions.right, env.actions.forward], p=[0.2, 0.2, 0.6]))
 
 
 def begun(instruction: Instr) -> bool:

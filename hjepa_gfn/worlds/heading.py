@@ -20,6 +20,7 @@ import numpy as np
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.worlds.babyai import FORWARD
 from hjepa_gfn.worlds.egocentric_map import own_cell, passable
+from hjepa_gfn.worlds.language import VIEW_SIZE
 
 HEADINGS = ("compass", "turned", "placed")
 # (ahead, right) of a step forward, by quarter turns to the right
@@ -53,16 +54,16 @@ def stride(view: Any, turns: Any, action: Any, map: int = 0) -> Any:
     return xp.where(goes[..., None], xp.asarray(STRIDE)[turns], 0)
 
 
-def sectors(place: Any, turns: Any, map: int = 0, side: int = 7) -> Any:
+def sectors(place: Any, turns: Any, map: int = 0) -> Any:
     """Where the cells of a percept lie, as seen from where the mission was given: int32 [..., n, n],
     3 (sign(ahead) + 1) + sign(right) + 1, which is what missions tell apart.
 
     Args:
       place, turns: of the agent, int [..., 2] (ahead, right) and int [...].
-      map, side: n, of maps, or where `map` is 0 of views.
+      map: n of maps; 0: of views.
     """
     xp = np if isinstance(place, np.ndarray) else jnp
-    n, (i, j) = map or side, own_cell(map)
+    n, (i, j) = map or VIEW_SIZE, own_cell(map)
     right, ahead = np.arange(n)[:, None] - i, j - np.arange(n)  # of the agent: columns [n, 1] and rows [n]
     table = xp.asarray(STRIDE)
     forward, aside = (table[(turns + quarter) % 4][..., None, None, :] for quarter in (0, 1))

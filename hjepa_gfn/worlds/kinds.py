@@ -4,6 +4,7 @@ An encoder that was never shown a kind of thing need not notice it: what it make
 """
 import numpy as np
 
+PERCEPT_KINDS = "percept_kinds"  # among an export's codebooks: how many cells of each kind the corpus shows
 OBJECTS, COLOURS, STATES = 16, 8, 4
 
 
