@@ -10,13 +10,12 @@ import numpy as np
 
 from hjepa_gfn.data.store import EpisodeStore, load_episodes
 from hjepa_gfn.data.tokenizer import Tokenizer
-from hjepa_gfn.data.worlds import world_pool, world_shapes
+from hjepa_gfn.data.worlds import moved_before, world_pool, world_shapes
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.exemplary.phrases import actions_of, legs_of, parse_plan
 from hjepa_gfn.worlds import egocentric_map
 from hjepa_gfn.worlds.heading import channels, check_heading
 from hjepa_gfn.worlds.language import VIEW_SIZE
-from hjepa_gfn.worlds.seeds import ASTRAY
 
 Batch = dict[str, Any]
 
@@ -81,10 +80,12 @@ and, with `config.worlds`, an initial world a row, of an episode drawn among the
             egocentric_map.check_size(config.map)
             self.store = self.store.remembered(int(config.map))
         heading = check_heading(getattr(config, "heading", "compass"))
-        if heading != "compass" and (self.store.seed >= ASTRAY).any():
-            raise UserError(f"data.heading={heading!r}: this corpus has episodes that begin astray (data.astray), and does not "
-                            "say what was done before, since the mission was given: take 'compass'")
-        self.store = self.store.headed(heading, int(getattr(config, "map", 0)))
+        if heading != "compass":
+            moved = moved_before(self.store)
+            if moved.any() and getattr(config, "worlds", 0):
+                raise UserError(f"data.heading={heading!r}: exploring walks (data.worlds={config.worlds}) do not know what was "
+                                "done before the episodes of this corpus that begin astray (data.astray): take 'compass'")
+            self.store = self.store.headed(heading, moved, int(getattr(config, "map", 0)))
         self._batch_size, self._window = int(config.batch_size), int(config.window)
         for name in ("batch_size", "window", "text_length", "mission_length"):
             if getattr(config, name) < (3 if name.endswith("_length") else 1):

@@ -83,17 +83,21 @@ class EpisodeStore:
             view[frame] = egocentric_map.percept(known[rows], self.view[frame])
         return dataclasses.replace(self, view=view)
 
-    def headed(self, heading: str, map: int = 0) -> "EpisodeStore":
-        """The same episodes with percepts that say the own direction and place as `heading` does (`worlds.heading`); `map`: the
-        size of the maps that the store holds in the place of views."""
+    def headed(self, heading: str, moved: np.ndarray, map: int = 0) -> "EpisodeStore":
+        """The same episodes with percepts that say the own direction and place as `heading` does (`worlds.heading`).
+
+        Args:
+          moved: int [N, 3], (ahead, right, turns) since the mission was given, at each episode's first percept.
+          map: the size of the maps that the store holds in the place of views.
+        """
         if heading == "compass":
             return self
-        of_first = lambda x: np.repeat(x[self.offset], self.steps + 1, axis=0)  # noqa: E731
-        turns, view = turned(self.direction, of_first(self.direction)), self.view
+        frames = lambda x: np.repeat(x, self.steps + 1, axis=0)  # noqa: E731
+        turns, view = turned(self.direction, frames(self.direction[self.offset] - moved[:, 2])), self.view
         if heading == "placed":
             moves = stride(view, turns, self.action, map)  # no action follows an episode's last percept: 0 is a turn
             before = np.cumsum(moves, axis=0, dtype=np.int32) - moves
-            view = placed(view, before - of_first(before), turns, map)
+            view = placed(view, before - frames(before[self.offset] - moved[:, :2]), turns, map)
         return dataclasses.replace(self, direction=turns, view=view)
 
     def only(self, rows: np.ndarray) -> "EpisodeStore":

@@ -6,6 +6,7 @@ import numpy as np
 
 from hjepa_gfn.data.store import EpisodeStore
 from hjepa_gfn.errors import UserError
+from hjepa_gfn.worlds.seeds import ASTRAY
 
 
 def world_shapes(batch: int, size: int, window: int) -> dict[str, Any]:
@@ -49,3 +50,26 @@ def world_pool(store: EpisodeStore, count: int, size: int, window: int) -> dict[
     return {
         "grid": leaf("grid"), "position": leaf("position"), "heading": leaf("direction"), "pocket": leaf("pocket"),
         "action": np.where(t < length[:, None], store.action[place], 0).astype(np.int32), "length": length}
+
+
+def moved_before(store: EpisodeStore) -> np.ndarray:
+    """How far each episode's agent had got since its mission was given when the episode began, int32 [N, 3]: cells ahead and to
+    the right, and quarter turns to the right (`worlds.heading`). Nothing but for those that begin astray; these are begun anew,
+    at some 3 ms each.
+
+    Raises:
+        UserError: they begin otherwise now than when the corpus was made.
+    """
+    moved = np.zeros((len(store), 3), np.int32)
+    rows = np.flatnonzero(store.seed >= ASTRAY)
+    if len(rows):
+        from hjepa_gfn.worlds.babyai import make_env, moved_since_mission  # here: as above
+
+        envs = {level: make_env(level) for level in {store.level[i] for i in rows}}
+        for i in rows:
+            env = envs[store.level[i]]
+            moved[i] = moved_since_mission(env, int(store.seed[i]))
+            if env.agent_dir != store.direction[store.offset[i]]:
+                raise UserError(f"episode {store.seed[i]} of {store.level[i]} begins otherwise than this corpus has it: it was "
+                                "made by another version; build it anew (experiments.make_corpus)")
+    return moved

@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from minigrid.envs.babyai.core.verifier import ObjDesc
+from minigrid.core.world_object import WorldObj
+from minigrid.envs.babyai.core.verifier import ObjDesc, PutNextInstr
 from minigrid.minigrid_env import MiniGridEnv
 from minigrid.utils.baby_ai_bot import BabyAIBot, DisappearedBoxError, Subgoal
 
 from hjepa_gfn.exemplary.percepts import look, set_code, world_codes
 from hjepa_gfn.exemplary.rollout import Rollout, roll
 from hjepa_gfn.exemplary.simulation import code_of, read_state
+from hjepa_gfn.worlds.astray import named
 from hjepa_gfn.worlds.babyai import DONE, DROP, LEFT, RIGHT, reset_env
 
 MAX_PUSHES_PER_REPLAN = 200  # BabyAIBot pushes subgoals for ever on some levels; sound re-plans push under 30
@@ -68,7 +70,9 @@ class BoundedBot(BabyAIBot):
         super().__init__(env)
         self.state = read_state(env)  # kept in step with `env`: percepts are read off it
         self._codes = world_codes(self.state)
-        self.stack = _BoundedStack(self.stack)
+        # "put a next to b" is to go next to a, pick it up, go next to b, drop it; two of four are done where it holds a
+        halfway = isinstance(env.instrs, PutNextInstr) and _is_one_of(env.carrying, named(env.instrs, "desc_move"))
+        self.stack = _BoundedStack(self.stack[:-2] if halfway else self.stack)
         self._numbers: dict[int, int] = {}
         self._kept: list[Subgoal] = []
 
@@ -165,7 +169,7 @@ def run(env: MiniGridEnv, seed: int, prefix: Sequence[int] = (), before: Sequenc
 
     Args:
         env: a simulator of the level; it is reset, and left where the episode ends.
-        seed: of the episode.
+        seed: of the episode. One that begins astray (`worlds.astray`) may begin with what is to be put somewhere in hand.
         prefix: actions to take first, whatever the planner thinks of them; the planner goes on from there.
         before: actions that are taken before there is a planner, which then finds the world so.
     """
@@ -201,25 +205,20 @@ PUT_DOWN = ((DROP,), (LEFT, DROP), (RIGHT, DROP), (LEFT, LEFT, DROP))
 
 
 def run_empty_handed(env: MiniGridEnv, seed: int) -> BotRun:
-    """As `run`; the planner, which expects an episode to begin with empty hands, is helped to put down first what it holds and
-    has no use for (`worlds.astray`)."""
+    """As `run`; the planner, which else expects an episode to begin with empty hands, is helped to put down first what it holds
+    and has no use for (`worlds.astray`)."""
     done = run(env, seed)
     if done.rollout.success or done.rollout.carried[0] is None:
         return done
     reset_env(env, seed)
-    if _is_wanted(env.carrying, env.instrs):
+    if _is_one_of(env.carrying, named(env.instrs, "desc", "desc_move")):
         return done
     tried = (run(env, seed, before=before) for before in PUT_DOWN)
     return next((other for other in tried if other.rollout.success), done)
 
 
-def _is_wanted(thing: object, instruction: object) -> bool:
-    """Whether a mission speaks of a thing."""
-    for name in ("desc", "desc_move", "desc_fixed"):
-        if any(thing is other for other in getattr(getattr(instruction, name, None), "obj_set", ())):
-            return True
-    parts = (getattr(instruction, name, None) for name in ("instr_a", "instr_b"))
-    return any(_is_wanted(thing, part) for part in parts if part is not None)
+def _is_one_of(thing: WorldObj | None, things: list[WorldObj]) -> bool:
+    return any(thing is other for other in things)
 
 
 def run_bot(env: MiniGridEnv, seed: int) -> Episode:

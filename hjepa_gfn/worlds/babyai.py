@@ -18,8 +18,7 @@ import minigrid  # noqa: E402, F401  (registers the levels)
 from minigrid.minigrid_env import MiniGridEnv  # noqa: E402
 
 from hjepa_gfn.errors import UserError  # noqa: E402
-from hjepa_gfn.worlds import language  # noqa: E402
-from hjepa_gfn.worlds.astray import begin_astray  # noqa: E402
+from hjepa_gfn.worlds import astray, language  # noqa: E402
 from hjepa_gfn.worlds.protocol import Observation, World  # noqa: E402
 from hjepa_gfn.worlds.seeds import ASTRAY  # noqa: E402
 
@@ -92,7 +91,18 @@ def reset_env(env: MiniGridEnv, seed: int) -> dict:
             del env._rand_int
 
     observation = reset()
-    return observation if seed < ASTRAY else begin_astray(env, int(seed) % ASTRAY, reset)
+    return observation if seed < ASTRAY else astray.begin_astray(env, int(seed) % ASTRAY, reset)
+
+
+def moved_since_mission(env: MiniGridEnv, seed: int) -> tuple[int, int, int]:
+    """How far the agent of an episode that begins astray has got since its mission was given: cells ahead and to the right, as
+    seen from where that was, and quarter turns to the right. The simulator is left where the episode begins."""
+    reset_env(env, seed % ASTRAY)
+    (x, y), ahead = map(int, env.agent_pos), int(env.agent_dir)
+    reset_env(env, seed)
+    dx, dy = int(env.agent_pos[0]) - x, int(env.agent_pos[1]) - y
+    forward, aside = (astray.HEADINGS[(ahead + quarter) % 4] for quarter in (0, 1))
+    return dx * forward[0] + dy * forward[1], dx * aside[0] + dy * aside[1], (int(env.agent_dir) - ahead) % 4
 
 
 class BabyAIWorld:

@@ -4,10 +4,14 @@ import json
 import numpy as np
 import pytest
 
+from hjepa_gfn.data.builder import build
 from hjepa_gfn.data.directory import check_corpus
 from hjepa_gfn.data.pipeline import Pipeline, PipelineConfig
 from hjepa_gfn.data.store import load_episodes
 from hjepa_gfn.errors import UserError
+from hjepa_gfn.exemplary.simulation import DIRECTIONS
+from hjepa_gfn.worlds import astray
+from hjepa_gfn.worlds.babyai import make_env, reset_env
 from hjepa_gfn.worlds.seeds import ASTRAY
 from tests.data import corpora
 
@@ -34,9 +38,39 @@ def test_the_share_is_part_of_what_a_corpus_is(corpus):
         corpora.make(corpus, astray=2)
 
 
-def test_how_far_an_agent_has_turned_since_the_mission_is_not_known_there(corpus):
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    """A corpus by the exemplary actor itself: what it says of percepts is what the simulator shows."""
+    return build("BabyAI-PickupLoc-v0", tmp_path_factory.mktemp("played") / "c", 40, 2, astray=0.5, workers=1, progress=False)
+
+
+def test_how_far_an_agent_had_got_when_an_episode_began_is_part_of_its_heading(played):
+    """Against the simulator: pose where the mission was given and where the episode begins."""
     tokenizer = corpora.shared_tokenizer()
-    for heading in ("turned", "placed"):
-        with pytest.raises(UserError, match=f"data.heading='{heading}': this corpus has episodes that begin astray"):
-            Pipeline(corpus, "train", tokenizer, PipelineConfig(batch_size=4, heading=heading), 0)
-    Pipeline(corpus, "validation", tokenizer, PipelineConfig(batch_size=4, heading="turned"), 0)
+    make = lambda heading, **more: Pipeline(  # noqa: E731
+        played, "train", tokenizer, PipelineConfig(batch_size=4, heading=heading, **more), 0).store
+    plain, turning, placing = make("compass"), make("turned"), make("placed")
+    turned = moved = 0
+    for i in range(len(plain)):
+        env = make_env(plain.level[i])
+        reset_env(env, plain.seed[i] % ASTRAY)
+        (x, y), first = env.agent_pos, env.agent_dir
+        reset_env(env, plain.seed[i])
+        rows = slice(plain.offset[i], plain.offset[i] + plain.steps[i] + 1)
+        np.testing.assert_array_equal(turning.direction[rows], (plain.direction[rows] - first) % 4)
+        np.testing.assert_array_equal(placing.direction[rows], turning.direction[rows])
+        # the sector of the own cell: the offset as seen by one who stands where the mission was given
+        gap = np.array([env.agent_pos[0] - x, env.agent_pos[1] - y])
+        ahead, right = DIRECTIONS[first], DIRECTIONS[(first + 1) % 4]
+        assert placing.view[plain.offset[i], 3, 6, 3] == 3 * (np.sign(gap @ ahead) + 1) + np.sign(gap @ right) + 1
+        turned += (env.agent_dir - first) % 4 in (1, 3)
+        moved += gap.any()
+    assert turned > 3 and moved > 3
+    with pytest.raises(UserError, match="data.heading='turned': exploring walks"):
+        make("turned", worlds=4)
+
+
+def test_a_corpus_whose_episodes_begin_otherwise_now_is_found_out(played, monkeypatch):
+    monkeypatch.setattr(astray, "AWAY", 1.0)
+    with pytest.raises(UserError, match="begins otherwise than this corpus has it"):
+        Pipeline(played, "train", corpora.shared_tokenizer(), PipelineConfig(batch_size=4, heading="turned"), 0)
