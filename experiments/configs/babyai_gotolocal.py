@@ -87,7 +87,9 @@ def get_config() -> ConfigDict:
     ))
     c.agent = ConfigDict(dict(
         plan_samples=2, choose="habit",  # plans sampled, and which is acted on: a draw by habit, or that of least "energy"
+        go_on=True,           # whether, of several actors, those above the finest go on with what is left of their plans
         veto=0.05,            # a plan is left where the habit gives its next action less probability; 0: never
+        tried=2.0,            # nats against an action for each time that it was taken before in the same place and percept
         temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64,
         indicator_samples=4,  # plans that indicators are read from, a decision
         # which indicator switches modes, in order of precedence: see agent.controller

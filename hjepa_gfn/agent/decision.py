@@ -50,16 +50,27 @@ def passes_to_build(system: System, edits: jnp.ndarray) -> jnp.ndarray:
     return jnp.minimum(edits + 1, system.spec.max_edits)
 
 
-def log_habit_of(system: System, params: Params, context: Context, action: jnp.ndarray) -> jnp.ndarray:
-    """log probability [R] that the habit gives to actions int32 [R]."""
-    log_habit = jax.nn.log_softmax(system.net(params, context, method="habit"))
+def log_habits(system: System, params: Params, context: Context, tried: jnp.ndarray | None = None) -> jnp.ndarray:
+    """log probabilities [R, A] of the habit, where `tried` [R, A] nats are held against actions that were taken before in the
+    same situation (`agent.tried`): what did not help will not help, and the habit itself remembers nothing."""
+    logits = system.net(params, context, method="habit")
+    return jax.nn.log_softmax(logits if tried is None else logits - tried)
+
+
+def log_habit_of(
+    system: System, params: Params, context: Context, action: jnp.ndarray, tried: jnp.ndarray | None = None
+) -> jnp.ndarray:
+    """log probability [R] that the habit gives to actions int32 [R]; `tried`: see `log_habits`."""
+    log_habit = log_habits(system, params, context, tried)
     return jnp.take_along_axis(log_habit, action[:, None], axis=1, mode="clip")[:, 0]
 
 
-def habit_log_prob(system: System, params: Params, context: Context, leg: FirstLeg) -> jnp.ndarray:
+def habit_log_prob(
+    system: System, params: Params, context: Context, leg: FirstLeg, tried: jnp.ndarray | None = None
+) -> jnp.ndarray:
     """log probability [R] that the habit gives to the first action of legs [R]; where there is none the habit has no opinion:
-    -log of the number of actions."""
-    begins = log_habit_of(system, params, context, leg.action[:, 0])
+    -log of the number of actions. `tried`: see `log_habits`."""
+    begins = log_habit_of(system, params, context, leg.action[:, 0], tried)
     return jnp.where(leg.count == 0, -np.log(system.jepa.sizes.num_actions), begins)
 
 

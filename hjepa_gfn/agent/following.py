@@ -103,6 +103,19 @@ class PlanFollower:
         self.counts["passes"] += int(goes_on.sum())  # the context of one situation
         return found
 
+    def _without_retries(self, decision: Decision, seen: dict, mission: jnp.ndarray, count: int) -> Decision:
+        """A decision whose plans do not say how to begin where the habit doubts how they do: only where what was tried before
+        counts (`agent.tried`), as else the habit had its say when a plan was chosen."""
+        doubt = self.agent.act.get("doubted_anew")
+        if doubt is None:
+            return decision
+        leg = decision.leg
+        first = np.where(leg.count > 0, leg.action[:, 0], -1).astype(np.int32)
+        again = np.asarray(doubt(self.agent.params, seen, mission, first))
+        self.counts["doubted"] += int(again[:count].sum())
+        self.counts["passes"] += count
+        return decision._replace(leg=leg._replace(count=np.where(again, 0, leg.count)))
+
     def _held(self, rows: np.ndarray) -> tuple:
         """Of several actors: the plans held in the episodes `rows`, and where they count."""
         blank = self.agent.act.get("blank")
@@ -127,7 +140,7 @@ class PlanFollower:
             seen = {name: value[index] for name, value in percept.items()}
             decision = timed(self.counts, CHUNK, self.decide, self.agent.params, jax.random.fold_in(key, number), seen,
                              mission[index], *self._held(index))
-            decision = jax.tree.map(np.asarray, decision)
+            decision = self._without_retries(jax.tree.map(np.asarray, decision), seen, mission[index], count)
             self._hold(decision.held, index, count)
             for j, i in enumerate(index[:count]):
                 length = int(decision.leg.count[j])

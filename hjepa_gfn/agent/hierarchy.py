@@ -3,8 +3,17 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from hjepa_gfn.agent.decision import Decision, Percept, passes_to_build
+from hjepa_gfn.agent.decision import (
+    TOO_VAGUE,
+    Decision,
+    Percept,
+    draw_by_habit,
+    encode,
+    habit_log_prob,
+    passes_to_build,
+)
 from hjepa_gfn.agent.elaboration import edge_name, recall
 from hjepa_gfn.agent.optimisation import FAR, Anytime, decide, optimise
 from hjepa_gfn.agent.options import Optimise
@@ -66,6 +75,35 @@ def plan_below(
 
 
 def plan_down(
+    system: System, params: Params, key: jnp.ndarray, percept: Percept, mission: jnp.ndarray, held: tuple[Plan, ...],
+    keep: jnp.ndarray, temperature: float, samples: int = 1, choose_by: str = "energy",
+) -> Decision:
+    """Plans of every actor in B situations, `samples` times, and of these those that are acted on: `choose_by` "energy", the
+    first actor's plan of least energy; "habit", a draw by the habit's probability of how the finest one begins.
+
+    Args: see `one_of_each`.
+    """
+    if samples == 1:
+        return one_of_each(system, params, key, percept, mission, held, keep, temperature)
+    batch = mission.shape[0]
+    rows = np.repeat(np.arange(batch), samples)
+    wide = lambda tree: jax.tree.map(lambda x: x[rows], tree)  # noqa: E731
+    made = one_of_each(system, params, key, wide(percept), wide(mission), wide(held), keep[rows], temperature)
+    by_row = lambda x: x.reshape(batch, samples)  # noqa: E731
+    vague = made.leg.count == 0
+    if choose_by == "habit":
+        view = actor_view(params, system.name)
+        context, _ = encode(system, view, percept, mission)
+        tried = wide(percept.get("tried"))
+        best = draw_by_habit(key, by_row(habit_log_prob(system, view, wide(context), made.leg, tried)), by_row(vague))
+    else:
+        best = jnp.argmin(by_row(made.energy + TOO_VAGUE * vague), axis=1)
+    found = jax.tree.map(lambda x: x[best + jnp.arange(batch) * samples], made)
+    passes = by_row(made.passes).sum(1) + (choose_by == "habit")
+    return found._replace(energies=by_row(made.energy), passes=passes)
+
+
+def one_of_each(
     system: System, params: Params, key: jnp.ndarray, percept: Percept, mission: jnp.ndarray, held: tuple[Plan, ...],
     keep: jnp.ndarray, temperature: float,
 ) -> Decision:

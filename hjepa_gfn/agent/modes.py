@@ -15,6 +15,7 @@ from hjepa_gfn.agent.decision import (
     encode,
     habit_log_prob,
     log_habit_of,
+    log_habits,
     passes_to_build,
 )
 from hjepa_gfn.agent.hierarchy import optimise_down, plan_down
@@ -34,7 +35,7 @@ def habitual(
 ) -> jnp.ndarray:
     """Actions int32 [B] of the habitual policy, sampled at a temperature (0: the most probable one)."""
     context, _ = encode(system, params, percept, mission)
-    logits = system.net(params, context, method="habit")
+    logits = log_habits(system, params, context, percept.get("tried"))
     return jnp.argmax(logits + temperature * jax.random.gumbel(key, logits.shape), axis=-1).astype(jnp.int32)
 
 
@@ -51,15 +52,17 @@ def plan(
     context, start = encode(system, params, percept, mission)
     ground = make_ground(system, params, *start)
     rows = np.repeat(np.arange(batch), samples)
-    wide = jax.tree.map(lambda x: x[rows], context)
+    wide_of = lambda tree: jax.tree.map(lambda x: x[rows], tree)  # noqa: E731
+    wide = wide_of(context)
     plans = sample_plans(system, params, key, wide, None, Exploration(temperature))
-    ground = ground._replace(start=jax.tree.map(lambda x: x[rows], ground.start))
+    ground = ground._replace(start=wide_of(ground.start))
     seen = jax.tree.map(lambda x: x[:, None], plans)
     energy = energy_of(system, params, seen, wide, ground)[:, 0]
     leg = first_leg(system, params, plans)
     vague, by_row = leg.count == 0, lambda x: x.reshape(batch, samples)
     if choose == "habit":
-        best = draw_by_habit(key, by_row(habit_log_prob(system, params, wide, leg)), by_row(vague))
+        begins = habit_log_prob(system, params, wide, leg, wide_of(percept.get("tried")))
+        best = draw_by_habit(key, by_row(begins), by_row(vague))
     else:
         best = jnp.argmin(by_row(energy + TOO_VAGUE * vague), axis=1)
     best += jnp.arange(batch) * samples
@@ -74,7 +77,8 @@ def doubted(
     """Whether the habit gives an action int32 [B] that a plan has next a probability below `bar`: bool [B]; False where it is
     -1. A leg is decided on before its later percepts are seen: what stands in its way then, the habit sees."""
     context, _ = encode(system, params, percept, mission)
-    return (action >= 0) & (log_habit_of(system, params, context, jnp.maximum(action, 0)) < jnp.log(bar))
+    log_habit = log_habit_of(system, params, context, jnp.maximum(action, 0), percept.get("tried"))
+    return (action >= 0) & (log_habit < jnp.log(bar))
 
 
 def left_plan(
@@ -115,27 +119,36 @@ def compiled(system: System, options: Any) -> dict[str, Any]:
       UserError: options that make no sense, or, with several actors, are not there.
     """
     chosen = options_of(options)
-    veto, choose = (options.get(name, OLDER[name]) for name in ("veto", "choose"))
-    if system.lower and options.plan_samples != 1:
-        raise UserError(f"agent.plan_samples={options.plan_samples}: with several actors (model.actors) each samples one plan")
+    veto, choose, go_on, tried = (options.get(name, OLDER[name]) for name in ("veto", "choose", "go_on", "tried"))
     if system.lower and chosen.choose == "habit":
         raise UserError("agent.optimise.choose='habit': with several actors the first one's plan does not say what to do first")
     if choose not in ("energy", "habit"):
         raise UserError(f"agent.choose={choose!r}: one of energy, habit")
     if not 0 <= veto < 1:
         raise UserError(f"agent.veto={veto}: must be a probability from 0 (never) to below 1")
+    if tried < 0:
+        raise UserError(f"agent.tried={tried}: nats from 0 (what was tried is forgotten) on")
+
+    def weighed(percept: Percept) -> Percept:
+        """Percepts whose counts of what was tried are nats against it, if they are to count."""
+        rest = {name: value for name, value in percept.items() if name != "tried"}
+        return {**rest, "tried": tried * percept["tried"]} if tried and "tried" in percept else rest
 
     def planned(p, k, o, m, *held):
         if system.lower:
-            return plan_down(system, p, k, o, m, *held, options.temperature)
-        return plan(system, p, k, o, m, options.plan_samples, options.temperature, choose)
+            plans, keep = held
+            return plan_down(
+                system, p, k, weighed(o), m, plans, keep & go_on, options.temperature, options.plan_samples, choose)
+        return plan(system, p, k, weighed(o), m, options.plan_samples, options.temperature, choose)
 
+    optimised = optimiser(system, chosen, options.temperature)
     # what those above the finest hold in episodes [B] that begin
     blank = {"blank": lambda batch: tuple(root_plan(actor.spec, (batch,)) for actor in system.actors[:-1])}
-    doubt = {"doubted": jax.jit(lambda p, o, m, a: doubted(system, p, o, m, a, veto))} if veto else {}
-    return (blank if system.lower else {}) | doubt | {
-        "optimise": jax.jit(optimiser(system, chosen, options.temperature)),
-        "habitual": jax.jit(lambda p, k, o, m: habitual(system, p, k, o, m, options.habit_temperature)),
+    doubt = {"doubted": jax.jit(lambda p, o, m, a: doubted(system, p, weighed(o), m, a, veto))} if veto else {}
+    anew = {"doubted_anew": doubt["doubted"]} if veto and tried else {}
+    return (blank if system.lower else {}) | doubt | anew | {
+        "optimise": jax.jit(lambda p, k, o, *rest: optimised(p, k, weighed(o), *rest)),
+        "habitual": jax.jit(lambda p, k, o, m: habitual(system, p, k, weighed(o), m, options.habit_temperature)),
         "plan": jax.jit(planned),
         "left_plan": jax.jit(lambda p, o, e: left_plan(system, p, o, e)),
         "explain": jax.jit(lambda p, k, o, m, z, given=None: explain(system, p, k, o, m, z, 0.3, given)),

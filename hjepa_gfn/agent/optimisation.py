@@ -88,11 +88,12 @@ class Scene(NamedTuple):
     options: Optimise
     narrow: Narrow | None = None
     memory: Memory | None = None  # [R, S] with characteristics
+    tried: jnp.ndarray | None = None  # [R, A]: see `decision.log_habits`
 
 
 def score(scene: Scene, plan: Plan) -> tuple[jnp.ndarray, jnp.ndarray | None]:
     """What is minimised of plans [R], texts aside, and the risk r that is part of it."""
-    system, params, context, ground, options, _, memory = scene
+    system, params, context, ground, options, _, memory, _ = scene
     seen = jax.tree.map(lambda x: x[:, None], plan)
     if memory is None:
         return energy_of(system, params, seen, context, ground)[:, 0], None
@@ -114,8 +115,10 @@ def beginning(scene: Scene, plan: Plan) -> dict[str, jnp.ndarray | None]:
     if system.lower:
         return {"vague": jnp.zeros(plan.batch_shape, bool), "habit": None}
     leg = first_leg(system, params, plan)
-    chooses = scene.options.choose == "habit"
-    return {"vague": leg.count == 0, "habit": habit_log_prob(system, params, scene.context, leg) if chooses else None}
+    habit = None
+    if scene.options.choose == "habit":
+        habit = habit_log_prob(system, params, scene.context, leg, scene.tried)
+    return {"vague": leg.count == 0, "habit": habit}
 
 
 def begin(
@@ -124,7 +127,7 @@ def begin(
     """R chains from z ~ P_F(z|c) (and x ~ p(x|z,c)), and the network passes [R] that this took.
 
     left: plans [R] that chains begin from instead, where it says so, bool [R]."""
-    system, params, context, _, options, _, _ = scene
+    system, params, context, _, options, _, _, _ = scene
     plan = sample_plans(system, params, key, context, None, Exploration(temperature))
     passes = passes_to_build(system, plan.num_edits) + 1
     if left is not None:
@@ -143,7 +146,7 @@ def advance(
     scene: Scene, key: jnp.ndarray, chains: Chains, step: jnp.ndarray | int
 ) -> tuple[Chains, jnp.ndarray, jnp.ndarray]:
     """One move of R chains: (chains after it, whether the plan's move was accepted [R], network passes [R])."""
-    system, params, context, _, options, narrow, _ = scene
+    system, params, context, _, options, narrow, _, _ = scene
     k_propose, k_accept, k_text = jax.random.split(key, 3)
     told = options.energy == "plan_and_text"
     measured = []
@@ -201,7 +204,8 @@ def optimise(
     rows = np.repeat(np.arange(b), c)
     ground = take_ground(make_ground(system, params, *start), rows)
     memory = nothing_made(system, params, b, most // max(options.elaborate, 1)) if system.characteristics else None
-    scene = Scene(system, params, take(context, rows), ground, options, narrow, take(memory, rows))
+    scene = Scene(system, params, take(context, rows), ground, options, narrow, take(memory, rows),
+                  take(percept.get("tried"), rows))
     by_row = lambda x: x.reshape(b, c, *x.shape[1:])  # noqa: E731
     chains, passes = begin(scene, key, temperature, take(left, rows))
     k_moves = jax.random.fold_in(key, FAR + 1)

@@ -53,7 +53,8 @@ class Optimise:
         return {"halving": Halving(self.mix), "uniform": Uniform(), "geometric": Geometric()}[self.schedule]
 
 
-OLDER = {"veto": 0.0, "choose": "energy"}  # fields of `config.agent` that older exports lack, and how these act
+# fields of `config.agent` that older exports lack, and how these act
+OLDER = {"veto": 0.0, "choose": "energy", "go_on": True, "tried": 0.0}
 
 
 def changed(agent: Any, changes: Iterable[str]) -> Any:

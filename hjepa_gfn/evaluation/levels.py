@@ -14,6 +14,7 @@ from hjepa_gfn.objectives.jepa import jepa_loss
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import encode_window, find_segments
 from hjepa_gfn.worlds.egocentric_map import own_cell
+from hjepa_gfn.worlds.language import KEY
 
 SHOWN = ("std", "rankme", "sigreg_over_floor", "pred_over_copy", "pred_over_copy_far", "calibration", "codes_used", "code")
 
@@ -38,10 +39,32 @@ def level_table(params: Params, system: System, options: Any, pipeline: Pipeline
 
 
 def evaluate_levels(agent: Agent, pipeline: Pipeline, seed: int) -> dict[str, Any]:
-    """`level_table` of an agent, with what linear probes read off its states (`probe_table`)."""
+    """`level_table` of an agent, with what linear probes (`probe_table`) and own heads (`read_heads`) read off its states."""
     table = level_table(agent.params, agent.system, agent.config.jepa, pipeline, seed)
     probes = probe_table(agent.params, agent.system, pipeline)
-    return table | {level: table[level] | probes[level] for level in agent.system.jepa.sizes.names}
+    table |= {level: table[level] | probes[level] for level in agent.system.jepa.sizes.names}
+    if agent.system.jepa.sizes.compass:
+        table["step"] |= read_heads(agent.params, agent.system, held_out_windows(pipeline))
+    return table
+
+
+def read_heads(params: Params, system: System, window: dict[str, np.ndarray]) -> dict[str, float]:
+    """What the linear heads of `model.compass`, which learned on the training episodes, read off the step states of windows:
+    accuracy for the own direction, for what is carried (kind and colour), and for the latter where there is something."""
+    @jax.jit
+    def read(params: Params, window: dict[str, jnp.ndarray]) -> tuple[jnp.ndarray, ...]:
+        z = system.level(params, window["view"], window["direction"], method="encode")
+        logits = system.level(params, z, method="heading"), *system.level(params, z, method="load")
+        return tuple(jnp.argmax(x, -1) for x in logits)
+
+    direction, kind, colour = map(np.asarray, read(params, {name: window[name] for name in ("view", "direction")}))
+    own = window["view"][:, :, *own_cell(system.map)]
+    real = np.arange(direction.shape[1]) <= window["length"][:, None]
+    held = real & (own[..., 0] >= KEY)
+    right = (kind == own[..., 0]) & (colour == own[..., 1])
+    found = {"direction_read": (direction == window["direction"])[real], "load_read": right[real],
+             **({"load_read_where_held": right[held]} if held.any() else {})}
+    return {name: float(hits.mean()) for name, hits in found.items()}
 
 
 def probe_table(params: Params, system: System, pipeline: Pipeline) -> dict[str, dict[str, float]]:

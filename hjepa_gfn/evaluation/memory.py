@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hjepa_gfn.evaluation.probes import probe_accuracy, probe_r2
+from hjepa_gfn.evaluation.probes import probe_accuracy, probe_kinds_r2, probe_r2
 from hjepa_gfn.evaluation.texts import auroc
 from hjepa_gfn.evaluation.walks import Walks
 from hjepa_gfn.evaluation.world_model import as_window, calibration, read_steps
@@ -21,10 +21,12 @@ from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.worlds import jitted
 from hjepa_gfn.worlds.egocentric_map import remember
 from hjepa_gfn.worlds.heading import along
-from hjepa_gfn.worlds.language import AGENT_CELL, BALL, VIEW_SIZE
+from hjepa_gfn.worlds.language import AGENT_CELL, BALL, BOX, KEY, VIEW_SIZE
 
 _remember = jax.jit(remember, static_argnums=2)
 LONE = "BabyAI-GoToObj-v0"  # levels with one object
+COLOURED = 6                         # things come in as many colours
+PLACES = (BOX + 1 - KEY) * COLOURED  # kinds of things: a key, ball or box of one colour
 SURPRISE = 6  # a percept that shows so many new cells could not be foreseen
 
 
@@ -77,6 +79,28 @@ def lone_object(walks: Walks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return place, shown, before & flat.any(-1)  # carried, it is nowhere
 
 
+def out_of_view(walks: Walks) -> tuple[np.ndarray, np.ndarray]:
+    """Of each kind of thing the place (ahead, right) of the agent of the only one there is, float [B, T+1,
+    PLACES, 2]; and whether it is so, bool [B, T+1, PLACES]: there is one all along, which was seen before and the percept does
+    not show."""
+    grid, places = walks.state.grid, view_places(walks.state)
+    batch, length = grid.shape[:2]
+    row, t, i, j = np.nonzero(walks.seen["view"][..., 0] > 0)
+    shown = np.zeros(grid.shape[:4], bool)
+    shown[(row, t, *places[row, t, i, j].T)] = True
+    kind, colour = np.moveaxis(jitted.VIEW_CODES[grid[..., 0], grid[..., 1]][..., :2].astype(int), -1, 0)
+    forward, right = _ahead_and_aside(walks.state)
+    place, hidden = np.zeros((batch, length, PLACES, 2)), np.zeros((batch, length, PLACES), bool)
+    for k in range(PLACES):
+        there = (kind == KEY + k // COLOURED) & (colour == k % COLOURED)
+        count = there.sum((-2, -1))
+        offset = np.stack(np.divmod(there.reshape(batch, length, -1).argmax(-1), grid.shape[3]), -1) - walks.state.position
+        place[:, :, k] = np.stack([(offset * forward).sum(-1), (offset * right).sum(-1)], -1)
+        now = (there & shown).any((-2, -1))
+        hidden[:, :, k] = (count == 1).all(1, keepdims=True) & np.logical_or.accumulate(now, axis=1) & ~now
+    return place, hidden
+
+
 def seen_by(system: System, walks: Walks) -> dict[str, np.ndarray]:
     """The walks' percepts as the agent has them: with maps of what was seen (`worlds.egocentric_map`) where it has such, and
     with how far it has turned and gone (`worlds.heading`) where that is what it knows."""
@@ -107,6 +131,12 @@ def beliefs_of(system: System, params: Params, walks: Walks) -> dict[str, np.nda
     return jax.tree.map(np.asarray, found)
 
 
+def things_by_kind(view: np.ndarray) -> np.ndarray:
+    """Where percepts uint8 [B, T+1, n, n, c] show things of each kind: float [B, T+1, PLACES, n x n]."""
+    number = (view[..., 0].astype(int) - KEY) * COLOURED + view[..., 1]
+    return (number.reshape(*view.shape[:2], 1, -1) == np.arange(PLACES)[:, None]).astype(float)
+
+
 def things(view: np.ndarray) -> np.ndarray:
     """Where percepts uint8 [B, T+1, n, n, 3] show objects: float [B, T+1, n x n]."""
     kind = view[..., 0]
@@ -120,7 +150,7 @@ def states_of(system: System, params: Params, walks: Walks) -> dict[str, dict[st
     walks = walks._replace(seen=seen_by(system, walks))
     steps = read_steps(system, params, as_window(walks), 1)
     found = {"embedding": {"state": steps.z, "residual2": steps.residual2, "variance": steps.variance},
-             "percept": {"state": things(walks.seen["view"])}}
+             "percept": {"state": things(walks.seen["view"]), "by kind": things_by_kind(walks.seen["view"])}}
     if system.belief:
         of_belief = beliefs_of(system, params, walks)
         found["belief"] = {"state": of_belief["belief"], **{k: of_belief[k] for k in ("residual2", "variance", "epistemic")}}
@@ -133,7 +163,8 @@ def memory_table(system: System, params: Params, alone: Walks, walks: Walks) -> 
 
     Returns, by which of them knows:
         "lone object out of view": R^2 of probes for the place of the one object of `alone` while the view does not
-        show what was shown before; "position" (R^2), "direction", "carried" (accuracy), the agent's own;
+        show what was shown before; "things out of view": the same of `walks`, of things of which there is one (a probe for each
+        kind, all together); "position" (R^2), "direction", "carried" (accuracy), the agent's own;
         "calibration": mean r^2 / sigma^2 of the next percept, "calibration_log_correlation" over steps; "ambiguity_auroc": of
         predicted variance against percepts that show what none did before, "ambiguity_auroc_last" that the last one did not
         (all that can be asked of a state without memory), "epistemic_auroc" of the ensemble's spread as the first;
@@ -152,15 +183,18 @@ def memory_table(system: System, params: Params, alone: Walks, walks: Walks) -> 
         "position": (of_walks, walks.state.position.astype(float), everywhere, probe_r2),
         "direction": (of_walks, walks.seen["direction"], everywhere, probe_accuracy),
         "carried": (of_walks, pocket, everywhere, probe_accuracy)}
+    thing, hidden = out_of_view(walks)
+    flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+    fitted, tested = (flat(hidden & some[..., None]) for some in (fit, ~fit))
     for knows, found in of_walks.items():
-        own = {}
+        read = flat(found.get("by kind", found["state"]))
+        own = {"things out of view": probe_kinds_r2(read, flat(thing), fitted, tested)}
         for name, (states, target, where, probe) in targets.items():
             x = states[knows]["state"]
             own[name] = probe((x[where & fit], target[where & fit]), (x[where & ~fit], target[where & ~fit]))
         table[knows] = own
         if "variance" not in found:
             continue
-        flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
         own |= calibration(flat(found["residual2"]), flat(found["variance"]))
         variance = found["variance"].mean(-1)
         own["ambiguity_auroc"] = auroc(variance[new], variance[~new])

@@ -32,6 +32,25 @@ def probe_r2(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.nd
     return float(np.mean(1.0 - error / np.maximum(spread, 1e-12)))
 
 
+def probe_kinds_r2(x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, penalty: float = 0.1) -> float:
+    """R^2 of one probe for each of K kinds, all taken together: what share of the squared distances from each kind's own mean
+    they explain.
+
+    Args:
+      x: [N, Z] what is read, or [N, K, Z] where kinds are read off different things; y: [N, K, Y].
+      train, test: bool [N, K], where a kind's probe is fitted and tested; kinds that are nowhere fitted do not count.
+      penalty: see `ridge_fit`; larger than there, as each kind is seen seldom.
+    """
+    error = spread = 0.0
+    for kind in np.flatnonzero(train.any(0)):
+        own = x[:, kind] if x.ndim == 3 else x
+        fitted, tested = train[:, kind], test[:, kind]
+        target, known = y[tested, kind], y[fitted, kind]
+        error += ((_read(ridge_fit(own[fitted], known, penalty), own[tested]) - target) ** 2).sum()
+        spread += ((target - known.mean(0)) ** 2).sum()
+    return float(1.0 - error / max(spread, 1e-12))
+
+
 def probe_accuracy(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> float:
     """Share of labels told right by regression on one-hot labels: (x [N, Z], label int [N]) each."""
     (x, label), (x_test, label_test) = train, test

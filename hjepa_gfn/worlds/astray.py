@@ -1,4 +1,4 @@
-"""Episodes that begin where an agent has gone astray: where no expert would be, the teacher plans anew.
+"""Episodes that begin where an agent has gone astray: after actions that no expert would take, the teacher plans anew.
 
 Who learns from an expert's episodes alone sees none of the states that its own mistakes lead to (Ross et al. 2011). Their seeds
 say that they are such (`seeds.ASTRAY`), so that whatever is made anew from a level and a seed begins in the same state.
@@ -13,8 +13,6 @@ from minigrid.minigrid_env import MiniGridEnv
 from hjepa_gfn.worlds.seeds import ASTRAY
 
 LONGEST = 12  # actions
-AWAY, HOLDS = 0.5, 0.5  # share of the episodes that begin anywhere within reach; and of those, with something in hand
-HEADINGS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 
 def parts_of(instruction: Instr) -> Iterator[Instr]:
@@ -32,38 +30,6 @@ def named(instruction: Instr, *names: str) -> list[WorldObj]:
     return [thing for description in descriptions if description is not None for thing in description.obj_set]
 
 
-def within_reach(env: MiniGridEnv) -> list[tuple[int, int]]:
-    """The cells that the agent can walk to as the world is, its own among them, in the order of a breadth-first search."""
-    reached = [tuple(map(int, env.agent_pos))]
-    for x, y in reached:  # grows as it goes
-        for dx, dy in HEADINGS:
-            thing = env.grid.get(x + dx, y + dy)
-            if (x + dx, y + dy) not in reached and (thing is None or thing.can_overlap()):
-                reached.append((x + dx, y + dy))
-    return reached
-
-
-def lose_way(env: MiniGridEnv, rng: np.random.Generator) -> None:
-    """Puts the agent somewhere within reach, turned anyhow, but not in front of a thing; perhaps with one of the things at hand
-    in its hand, such as a mission asks to be moved or any other, but none that it asks to go to or to pick up."""
-    cells = within_reach(env)
-    around = {(x + dx, y + dy) for x, y in cells for dx, dy in HEADINGS}
-    things = [(cell, thing) for cell in sorted(around) if (thing := env.grid.get(*cell)) is not None and thing.can_pickup()]
-    sought, moved = (list(map(id, named(env.instrs, name))) for name in ("desc", "desc_move"))
-    things = [(cell, thing) for cell, thing in things if id(thing) not in sought]
-    if things and rng.random() < HOLDS:
-        asked = [pair for pair in things if id(pair[1]) in moved]
-        some = asked if asked and rng.random() < 0.5 else things
-        cell, env.carrying = some[rng.integers(len(some))]
-        env.carrying.cur_pos = np.array([-1, -1])
-        env.grid.set(*cell, None)
-    poses = [((x, y), heading) for x, y in cells for heading, (dx, dy) in enumerate(HEADINGS)
-             if (thing := env.grid.get(x + dx, y + dy)) is None or thing.type == "wall"]
-    if poses:
-        env.agent_pos, env.agent_dir = poses[rng.integers(len(poses))]
-    env.instrs.verify(int(env.actions.left))  # it remembers what is carried
-
-
 def wander(env: MiniGridEnv, rng: np.random.Generator) -> int:
     """An action: it mostly goes on, now and then turns, handles what is ahead, or puts down what it carries."""
     ahead, draw = env.grid.get(*env.front_pos), rng.random()
@@ -78,30 +44,24 @@ def wander(env: MiniGridEnv, rng: np.random.Generator) -> int:
 
 def begun(instruction: Instr) -> bool:
     """Whether a part of a mission of several is fulfilled."""
+    parts = [getattr(instruction, name, None) for name in ("instr_a", "instr_b")]
     done = [getattr(instruction, name, False) == "success" for name in ("a_done", "b_done")]
-    return any(done) or any(begun(part) for name in ("instr_a", "instr_b") if (part := getattr(instruction, name, None)))
+    return any(done) or any(begun(part) for part in parts if part is not None)
 
 
 def begin_astray(env: MiniGridEnv, seed: int, reset: Callable[[], object]) -> dict:
-    """Loses its way in a share `AWAY` of episodes, then takes 1 to `LONGEST` actions, all drawn by the seed, in a simulator
-    right after its reset, and returns the observation there. The walk stops before an action that would end the episode or
-    fulfil a part of the mission: nothing but percept and mission tells what was done before.
+    """Takes 1 to `LONGEST` actions, drawn by the seed, in a simulator right after its reset, and returns the observation there.
+    The walk stops before an action that would end the episode or fulfil a part of the mission: nothing but percept and mission
+    tells what was done before.
 
     `reset`: begins the same episode again.
     """
-    def begin() -> None:
-        rng = np.random.default_rng([ASTRAY, seed, 1])
-        if rng.random() < AWAY:
-            lose_way(env, rng)
-
-    begin()
     rng, actions = np.random.default_rng([ASTRAY, seed]), []
     for _ in range(rng.integers(1, LONGEST + 1)):
         action = wander(env, rng)
         _, _, terminated, truncated, _ = env.step(action)
         if terminated or truncated or begun(env.instrs):
             reset()
-            begin()
             for earlier in actions:
                 env.step(earlier)
             break

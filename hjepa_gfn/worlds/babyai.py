@@ -15,6 +15,7 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame greets on imp
 
 import gymnasium  # noqa: E402
 import minigrid  # noqa: E402, F401  (registers the levels)
+from minigrid.core.constants import DIR_TO_VEC  # noqa: E402
 from minigrid.minigrid_env import MiniGridEnv  # noqa: E402
 
 from hjepa_gfn.errors import UserError  # noqa: E402
@@ -98,11 +99,11 @@ def moved_since_mission(env: MiniGridEnv, seed: int) -> tuple[int, int, int]:
     """How far the agent of an episode that begins astray has got since its mission was given: cells ahead and to the right, as
     seen from where that was, and quarter turns to the right. The simulator is left where the episode begins."""
     reset_env(env, seed % ASTRAY)
-    (x, y), ahead = map(int, env.agent_pos), int(env.agent_dir)
+    place, ahead = np.array(env.agent_pos), int(env.agent_dir)
     reset_env(env, seed)
-    dx, dy = int(env.agent_pos[0]) - x, int(env.agent_pos[1]) - y
-    forward, aside = (astray.HEADINGS[(ahead + quarter) % 4] for quarter in (0, 1))
-    return dx * forward[0] + dy * forward[1], dx * aside[0] + dy * aside[1], (int(env.agent_dir) - ahead) % 4
+    forward, aside = (DIR_TO_VEC[(ahead + quarter) % 4] for quarter in (0, 1))
+    offset = np.array(env.agent_pos) - place
+    return int(offset @ forward), int(offset @ aside), (int(env.agent_dir) - ahead) % 4
 
 
 class BabyAIWorld:

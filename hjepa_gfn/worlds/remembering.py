@@ -12,7 +12,8 @@ UNSHOWN = 13  # cells a side of a map that is kept for comparison: as far as vie
 
 class Remembering:
     """A `World` around another: percepts also hold "contradicted" float32 [B], which share of what is remembered and shown
-    again is not as remembered; with `shown`, "view" is the map uint8 [B, M, M, 3]. It is made of percepts and actions alone.
+    again is not as remembered, and "tried" float32 [B, A], how often each action was taken before where the agent is now, with
+    what it perceives now; with `shown`, "view" is the map uint8 [B, M, M, 3]. It is made of percepts and actions alone.
     """
 
     def __init__(self, world: World, shown: int = 0, heading: str = "compass"):
@@ -23,7 +24,8 @@ class Remembering:
         self.num_actions, self.action_names = world.num_actions, world.action_names
         shape, dtype = world.percept_spec["view"]
         view = ((*((shown, shown) if shown else shape[:2]), channels(heading)), dtype)
-        self.percept_spec = {**world.percept_spec, "view": view, "contradicted": ((), np.dtype(np.float32))}
+        self.percept_spec = {**world.percept_spec, "view": view, "contradicted": ((), np.dtype(np.float32)),
+                             "tried": ((world.num_actions,), np.dtype(np.float32))}
         self.situation, self.render, self.pose = world.situation, world.render, world.pose
 
     def reset(self, seeds: Sequence[int]) -> Observation:
@@ -34,11 +36,14 @@ class Remembering:
         observation = self.world.reset(seeds)
         self._first = np.asarray(observation.percept["direction"])
         self._place = np.zeros((rows, 2), np.int32)
+        self._tried: list[dict[bytes, np.ndarray]] = [{} for _ in range(rows)]  # by episode: counts [A] by situation
         return self.show(observation)
 
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray]:
         """See `World.step`."""
         self._action = np.where(self._done, -1, np.asarray(actions))
+        for i in np.flatnonzero(~self._done):
+            self._counts(i)[self._action[i]] += 1
         self._before = egocentric_map.moved(self._known, self._action)
         self._place = self._place + stride(self._known, self._turns, self._action, self.size)
         observation, reward, done = self.world.step(actions)
@@ -61,9 +66,16 @@ class Remembering:
         view = egocentric_map.percept(self._known, self._view) if self.shown else self._view
         direction = np.asarray(observation.percept["direction"])
         self._turns = turned(direction, self._first)
+        tried = np.stack([self._counts(i) for i in range(len(self._view))]).astype(np.float32)
         if self.heading != "compass":
             direction = self._turns
         if self.heading == "placed":
             view = placed(view, self._place, self._turns, self.shown)
         return observation._replace(percept={
-            **observation.percept, "view": view, "direction": direction, "contradicted": contradicted.astype(np.float32)})
+            **observation.percept, "view": view, "direction": direction, "contradicted": contradicted.astype(np.float32),
+            "tried": tried})
+
+    def _counts(self, row: int) -> np.ndarray:
+        """How often each action was taken before in the situation of an episode: its place, its direction and its view."""
+        situation = self._place[row].tobytes() + self._turns[row].tobytes() + np.ascontiguousarray(self._view[row]).tobytes()
+        return self._tried[row].setdefault(situation, np.zeros(self.num_actions, int))

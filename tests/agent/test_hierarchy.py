@@ -13,12 +13,13 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 import test_actors  # noqa: E402
 import tiny  # noqa: E402
 
-from hjepa_gfn.agent import following, modes  # noqa: E402
-from hjepa_gfn.agent.decision import Decision  # noqa: E402
+from hjepa_gfn.agent import following, hierarchy, modes  # noqa: E402
+from hjepa_gfn.agent.decision import Decision, draw_by_habit, encode  # noqa: E402
 from hjepa_gfn.agent.hierarchy import plan_down, what_is_left  # noqa: E402
 from hjepa_gfn.agent.reading import FirstLeg, first_leg  # noqa: E402
 from hjepa_gfn.errors import UserError  # noqa: E402
 from hjepa_gfn.objectives import seeds  # noqa: E402
+from hjepa_gfn.objectives.groups import actor_view  # noqa: E402
 from hjepa_gfn.plans import PlanSpec, parse_plan, print_plan, root_plan  # noqa: E402
 from hjepa_gfn.worlds.protocol import Observation  # noqa: E402
 
@@ -108,6 +109,68 @@ def test_the_lower_actor_plans_from_the_first_leaf_of_the_upper_plan_and_its_ste
     assert np.isfinite(decision.energy).all() and decision.energy.shape == (6,)
 
 
+@functools.cache
+def several(choose_by):
+    """(decision, all of which it is chosen, log habit [2, A]) of five plans each in two situations; the first goes on with what
+    it holds."""
+    seen = []
+
+    def spy(*inputs):
+        seen.append(inner(*inputs))
+        return seen[-1]
+
+    inner, hierarchy.one_of_each = hierarchy.one_of_each, spy
+    try:
+        def run(p, key, percept, mission, held):
+            seen.clear()
+            decision = plan_down(SYSTEM, p, key, percept, mission, held, jnp.asarray([True, False]), 1.0, 5, choose_by)
+            view = actor_view(p, SYSTEM.name)
+            context, _ = encode(SYSTEM, view, percept, mission)
+            return decision, seen[0], jax.nn.log_softmax(SYSTEM.net(view, context, method="habit"))
+
+        held = plans(["s0 -[1]{ . -[4]-> 2 -[5]-> . }-> 7 -[_]-> sT"] * 2)
+        inputs = test_actors.params(True), jax.random.key(0), tiny.percepts(2), tiny.words(2, tiny.MISSION), (held,)
+        return jax.device_get(jax.jit(run)(*inputs))
+    finally:
+        hierarchy.one_of_each = inner
+
+
+@pytest.mark.parametrize("choose_by", ["energy", "habit"])
+def test_of_several_plans_of_all_actors_one_is_acted_on(choose_by):
+    decision, made, log_habit = several(choose_by)
+    energy, count = made.energy.reshape(2, 5), made.leg.count.reshape(2, 5)
+    np.testing.assert_array_equal(decision.energies, energy)
+    assert [shown(made.held[0], b) for b in range(5)] == [LEFT["s0 -[1]{ . -[4]-> 2 -[5]-> . }-> 7 -[_]-> sT"]] * 5
+    assert len({tuple(row) for row in made.leg.action[5:].tolist()}) > 1, "each sample is its own"
+    if choose_by == "energy":
+        best = np.argmin(np.where(count > 0, energy, np.inf), axis=1)
+    else:
+        first = np.where(count > 0, made.leg.action[:, 0].reshape(2, 5), 0)
+        begins = np.take_along_axis(log_habit, first, axis=1)
+        assert (count > 0).sum() > 4
+        best = np.asarray(draw_by_habit(jax.random.key(0), jnp.asarray(begins), jnp.asarray(count == 0)))
+    rows = best + 5 * np.arange(2)
+    for name in ("plan", "leg", "held", "energy"):
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[rows]), getattr(decision, name), getattr(made, name))
+    np.testing.assert_array_equal(decision.passes, made.passes.reshape(2, 5).sum(1) + (choose_by == "habit"))
+
+
+def test_whether_plans_are_gone_on_with_is_an_option():
+    """Without it all plan anew, whatever they hold: as if nothing had been carried out."""
+    options = test_actors.get_config().agent
+    held = (plans(["s0 -[1]{ . -[4]-> 2 -[5]-> . }-> 7 -[_]-> sT"] * 3),)
+    found = {}
+    for go_on in (True, False):
+        options.go_on = go_on
+        act = modes.compiled(SYSTEM, options)
+        for keep in (True, False):
+            inputs = jax.random.key(0), tiny.percepts(3), tiny.words(3, tiny.MISSION), held, np.full(3, keep)
+            found[go_on, keep] = jax.device_get(act["plan"](test_actors.params(True), *inputs).held[0])
+    same = lambda a, b: all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))  # noqa: E731
+    assert same(found[True, False], found[False, False]) and same(found[False, True], found[False, False])
+    assert shown(found[True, True], 0) == LEFT["s0 -[1]{ . -[4]-> 2 -[5]-> . }-> 7 -[_]-> sT"]
+
+
 class Fake:
     """An agent of two actors whose compiled functions are recorded: plans of two actions, and a number as the plan held."""
 
@@ -162,10 +225,10 @@ def test_where_the_habit_acts_for_want_of_a_plan_nothing_was_carried_out():
 
 def test_what_several_actors_do_not_do_is_said():
     options = test_actors.get_config().agent
-    options.plan_samples = 2
-    with pytest.raises(UserError, match="agent.plan_samples=2: with several actors"):
+    options.optimise.choose = "habit"
+    with pytest.raises(UserError, match="agent.optimise.choose='habit': with several actors"):
         modes.compiled(SYSTEM, options)
-    options.plan_samples = 1
+    options.optimise.choose = "sample"
     agent = SimpleNamespace(act=modes.compiled(SYSTEM, options), config=test_actors.get_config(), system=SYSTEM)
     assert [plan.batch_shape for plan in agent.act["blank"](4)] == [(4,)]
     assert "blank" not in modes.compiled(tiny.system(), options)

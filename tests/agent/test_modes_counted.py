@@ -1,7 +1,10 @@
 """Modes over episodes: what is asked of the compiled functions, how plans are followed, and what is counted."""
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -131,3 +134,58 @@ def test_the_demo_s_options_are_the_defaults():
     """But for the chains among which the habit draws, as it does in planning mode."""
     agent = get_config().agent
     assert Optimise(**agent.optimise.to_dict()) == Optimise(chains=agent.plan_samples, choose=agent.choose)
+
+
+def test_a_new_plan_that_begins_with_what_was_tried_in_vain_is_no_plan():
+    """Where what was tried counts, the habit is asked of new plans too; what it doubts is left to it, and recorded so."""
+    agent, asked, told = Fake([3, 2, 0]), [], []
+
+    def doubted(params, percept, mission, action):
+        asked.append(action[:3].tolist())
+        return (np.arange(len(action)) == 1) & (action >= 0)
+
+    agent.act["doubted_anew"] = doubted
+    mode = PlanningMode(agent, 0, lambda row, decision: told.append((row, int(decision.leg.count))))
+    assert mode(see(3), np.ones(3, bool)).tolist() == [1, 6, 6]
+    assert asked == [[1, 1, -1]] and told == [(0, 3), (1, 0), (2, 0)]
+    counts = mode.counts
+    assert counts["doubted"] == 1 and counts["habit_instead"] == 2
+    assert counts["passes"] == (10 + 11 + 12) + 3 + 2, "plans, the habit asked of each, and its own two actions"
+
+
+def test_what_was_tried_counts_in_all_modes_and_by_default_in_none():
+    """Of the compiled functions themselves: with 60 nats held against an action others are taken; with none, all is as ever."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    import tiny
+
+    from experiments.configs.babyai_gotolocal import get_config
+    from hjepa_gfn.agent import modes
+
+    system, params, rows = tiny.system(), tiny.params(), 40
+    options = get_config().agent.copy_and_resolve_references()
+    options.update(dict(plan_samples=6, veto=0.05))
+    options.optimise.update(dict(chains=6, moves=0))
+    percept, mission = tiny.percepts(rows), tiny.words(rows, tiny.MISSION)
+    actions = system.jepa.sizes.num_actions
+    against = np.zeros((rows, actions), np.float32)
+    against[:, 2] = 1.0  # what this habit mostly does
+    first = {}
+    for tried in (0.0, 60.0):
+        options.tried = tried
+        act = modes.compiled(system, options)
+        assert ("doubted_anew" in act) == (tried > 0)
+        seen, key = {**percept, "tried": against}, jax.random.key(3)
+        plan, optimised = act["plan"](params, key, seen, mission), act["optimise"](params, key, seen, mission, 0, False)[0]
+        begins = [np.where(np.asarray(d.leg.count) > 0, np.asarray(d.leg.action)[:, 0], -1) for d in (plan, optimised)]
+        doubt = act["doubted"](params, seen, mission, np.full(rows, 2, np.int32))
+        first[tried] = [np.asarray(act["habitual"](params, key, seen, mission)), *begins, np.asarray(doubt)]
+        without = act["habitual"](params, key, percept, mission)
+        if not tried:
+            np.testing.assert_array_equal(first[0.0][0], without)
+    share = lambda found: [float(np.mean(x == 2)) for x in found[:3]]  # noqa: E731
+    assert min(share(first[0.0])) > 0.15 and share(first[60.0])[0] == 0
+    assert all(new < 0.6 * old for new, old in zip(share(first[60.0])[1:], share(first[0.0])[1:], strict=True))
+    assert not first[0.0][3].all() and first[60.0][3].all()
+    options.tried = -1.0
+    with pytest.raises(UserError, match="agent.tried=-1.0"):
+        modes.compiled(system, options)

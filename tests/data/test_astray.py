@@ -71,6 +71,6 @@ def test_how_far_an_agent_had_got_when_an_episode_began_is_part_of_its_heading(p
 
 
 def test_a_corpus_whose_episodes_begin_otherwise_now_is_found_out(played, monkeypatch):
-    monkeypatch.setattr(astray, "AWAY", 1.0)
+    monkeypatch.setattr(astray, "LONGEST", 1)
     with pytest.raises(UserError, match="begins otherwise than this corpus has it"):
         Pipeline(played, "train", corpora.shared_tokenizer(), PipelineConfig(batch_size=4, heading="turned"), 0)

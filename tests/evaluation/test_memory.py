@@ -7,6 +7,7 @@ import pytest
 
 from hjepa_gfn.evaluation import memory
 from hjepa_gfn.evaluation.memory import lone_object, newly_seen, view_places
+from hjepa_gfn.evaluation.probes import probe_kinds_r2
 from hjepa_gfn.evaluation.walks import explore
 from hjepa_gfn.worlds import jitted
 from hjepa_gfn.worlds.language import things_in_view
@@ -80,14 +81,16 @@ def test_the_table_tells_a_state_that_knows_from_one_that_does_not(monkeypatch, 
     place, _, _ = lone_object(walks)
     turn = np.eye(4)[walks.seen["direction"]]
     new = newly_seen(walks)[:, 1:, None] >= memory.SURPRISE
+    thing, _ = memory.out_of_view(walks)
     truth = np.concatenate([place, turn, walks.state.position, rng.normal(size=(8, 31, 2))], -1)
     variance = np.where(new, 4.0, 1.0) * np.ones((8, 30, 3))
-    knows = {"state": truth, "variance": variance, "residual2": variance * rng.chisquare(1, variance.shape)}
+    knows = {"state": truth, "by kind": thing, "variance": variance, "residual2": variance * rng.chisquare(1, variance.shape)}
     guesses = {"state": rng.normal(size=truth.shape), "variance": rng.uniform(1, 2, variance.shape), "residual2": 3 * variance,
                "epistemic": -new[..., 0].astype(float)}
     monkeypatch.setattr(memory, "states_of", lambda *inputs: {"embedding": knows, "belief": guesses})
     table = memory.memory_table(None, None, walks, walks)
     good, bad = table["embedding"], table["belief"]
+    assert good["things out of view"] > 0.95 and bad["things out of view"] < 0.2
     assert good["lone object out of view"] > 0.99 and good["position"] > 0.99 and good["direction"] == 1
     assert bad["lone object out of view"] < 0.2 and bad["position"] < 0.2 and bad["direction"] < 0.6
     last = newly_seen(walks, remembered=False)[:, 1:] >= memory.SURPRISE
@@ -98,3 +101,39 @@ def test_the_table_tells_a_state_that_knows_from_one_that_does_not(monkeypatch, 
     assert abs(good["calibration"] - 1) < 0.15 and bad["calibration"] > 1.5
     assert table["surprising percepts"] == pytest.approx(new.mean())
     assert table["surprising percepts, last"] == pytest.approx(last.mean()) and last.mean() > new.mean()
+
+
+def test_things_out_of_view_are_those_that_were_shown_and_are_not_now():
+    """Against the percepts and a walk by hand: places move as the agent turns and steps, and only what was shown counts."""
+    several = explore("BabyAI-GoToLocal-v0", range(6), 25)
+    place, hidden = memory.out_of_view(several)
+    shown = memory.things_by_kind(several.seen["view"]).any(-1)
+    before = np.logical_or.accumulate(shown, axis=1)
+    assert (before | ~hidden).all() and not (hidden & shown).any() and hidden.sum() > 100
+    grid = jitted.VIEW_CODES[several.state.grid[..., 0], several.state.grid[..., 1]]
+    for b, t, k in np.argwhere(hidden):
+        thing = 5 + k // 6, k % 6
+        found = np.argwhere((grid[b, t, ..., 0] == thing[0]) & (grid[b, t, ..., 1] == thing[1]))
+        assert len(found) == 1
+        assert np.abs(found[0] - several.state.position[b, t]).sum() == np.abs(place[b, t, k]).sum()
+        if not hidden[b, t - 1, k]:
+            continue
+        (ahead, right), action = place[b, t - 1, k], several.action[b, t - 1]
+        moved = int(np.abs(several.state.position[b, t] - several.state.position[b, t - 1]).sum())
+        want = {0: (-right, ahead), 1: (right, -ahead), 2: (ahead - moved, right)}.get(action, (ahead, right))
+        assert tuple(place[b, t, k]) == want
+
+
+def test_a_probe_for_each_kind():
+    rng = np.random.default_rng(0)
+    x, own = rng.normal(size=(400, 5)), rng.normal(size=(3, 5, 2))
+    y = np.einsum("nz,kzy->nky", x, own) + 3.0
+    fit = rng.random((400, 3)) < 0.5
+    y[:, 2] = rng.normal(size=(400, 2))
+    counted = fit & (np.arange(3) < 2)
+    assert probe_kinds_r2(x, y, counted, ~fit, 1e-6) > 0.999
+    by_kind = np.stack([x, x, rng.normal(size=x.shape)], 1)
+    assert probe_kinds_r2(by_kind, y, counted, ~fit, 1e-6) > 0.999
+    spread = ((y - np.stack([y[fit[:, k], k].mean(0) for k in range(3)])) ** 2).sum(-1) * ~fit
+    share = spread[:, 2].sum() / spread.sum()
+    assert probe_kinds_r2(x, y, fit, ~fit, 1e-6) == pytest.approx(1 - share, abs=0.05), "noise explains nothing of its part"

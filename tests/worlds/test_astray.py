@@ -4,8 +4,8 @@ import pytest
 
 from hjepa_gfn.exemplary import ExemplaryActor
 from hjepa_gfn.exemplary.phrases import actions_of, parse_plan
-from hjepa_gfn.worlds import astray, make_world
-from hjepa_gfn.worlds.astray import begun, lose_way, named, within_reach
+from hjepa_gfn.worlds import make_world
+from hjepa_gfn.worlds.astray import LONGEST, begun, named
 from hjepa_gfn.worlds.babyai import DROP, LEFT, PICKUP, RIGHT, make_env, reset_env
 from hjepa_gfn.worlds.exploring import initial_worlds
 from hjepa_gfn.worlds.jitted import batch_of
@@ -27,7 +27,7 @@ def test_they_belong_to_the_split_of_the_episode_that_they_go_on_with():
 
 
 @pytest.mark.parametrize("level", ["BabyAI-PutNextLocal-v0", "BabyAI-GoToSeqS5R2-v0", "BabyAI-UnlockLocal-v0"])
-def test_an_episode_goes_on_from_elsewhere(level):
+def test_an_episode_goes_on_from_a_few_actions_of_its_own(level):
     env, other = make_env(level), make_env(level)
     moved = held = 0
     for seed in SEEDS:
@@ -39,6 +39,7 @@ def test_an_episode_goes_on_from_elsewhere(level):
         there, before, mission = pose(env), pose(other), env.instrs
         moved += there != before
         held += env.carrying is not None
+        assert abs(there[0] - before[0]) + abs(there[1] - before[1]) <= LONGEST
         reset_env(other, ASTRAY + seed)
         assert pose(other) == there, "a function of the seed alone"
         np.testing.assert_array_equal(other.gen_obs()["image"], view["image"])
@@ -48,73 +49,9 @@ def test_an_episode_goes_on_from_elsewhere(level):
     assert moved > 0.9 * len(SEEDS) and held > 3
 
 
-@pytest.mark.parametrize("level", ["BabyAI-PutNextLocal-v0", "BabyAI-GoToSeqS5R2-v0", "BabyAI-PickupLoc-v0"])
-def test_who_loses_the_way_is_within_reach_of_it_and_has_done_nothing_of_the_mission(level):
-    """Against paths that the simulator's own steps find."""
-    env, held, kinds = make_env(level), 0, set()
-    for seed in SEEDS:
-        reset_env(env, seed)
-        start, things = tuple(map(int, env.agent_pos)), [thing for thing in env.grid.grid if thing is not None]
-        cells = set(within_reach(env))
-        walked = {start}
-        while True:  # by steps of the simulator, from every cell in every direction
-            more = set()
-            for cell in walked:
-                for heading in range(4):
-                    env.agent_pos, env.agent_dir = np.array(cell), heading
-                    ahead = env.grid.get(*env.front_pos)
-                    if ahead is None or ahead.can_overlap():
-                        more.add(tuple(map(int, env.front_pos)))
-            if more <= walked:
-                break
-            walked |= more
-        assert cells == walked
-        reset_env(env, seed)
-        lose_way(env, np.random.default_rng(seed))
-        there, ahead = tuple(map(int, env.agent_pos)), env.grid.get(*env.front_pos)
-        assert there in cells and (ahead is None or ahead.type == "wall")
-        left = [thing for thing in env.grid.grid if thing is not None]
-        kinds.add((there, env.agent_dir))
-        if env.carrying is not None:
-            held += 1
-            assert len(left) == len(things) - 1 and not any(env.carrying is thing for thing in left)
-            assert not any(env.carrying is thing for thing in named(env.instrs, "desc"))
-            assert env.gen_obs()["image"][3, 6, 0] > 3, "the percept shows it"
-            if level == "BabyAI-PutNextLocal-v0" and any(env.carrying is t for t in named(env.instrs, "desc_move")):
-                put_beside(env)
-        else:
-            assert len(left) == len(things)
-    assert 0.3 * len(SEEDS) < held < 0.7 * len(SEEDS) and len(kinds) > 0.5 * len(SEEDS)
-
-
-def put_beside(env):
-    """What is held from the beginning counts as carried: dropping it beside its goal at once fulfils the mission."""
-    goal = named(env.instrs, "desc_fixed")[0].cur_pos
-    for dx, dy in ((1, 0), (0, 1), (-1, 0), (0, -1)):
-        for heading, (fx, fy) in enumerate(((1, 0), (0, 1), (-1, 0), (0, -1))):
-            cell = goal[0] + dx, goal[1] + dy
-            stand = cell[0] - fx, cell[1] - fy
-            if env.grid.get(*cell) is None and env.grid.get(*stand) is None:
-                env.agent_pos, env.agent_dir = np.array(stand), heading
-                assert env.step(DROP)[1] > 0
-                return
-
-
-@pytest.mark.parametrize("away", [False, True])
-def test_walks_stop_before_they_fulfil_the_mission(away, monkeypatch):
-    monkeypatch.setattr(astray, "AWAY", float(away))
+def test_walks_stop_before_they_fulfil_the_mission():
     env, cut = make_env("BabyAI-GoToLocal-v0"), 0
-
-    def walked(seed, actions):
-        """Whether the episode ends with each of some actions from where the way was lost."""
-        reset_env(env, seed)
-        if away:
-            rng = np.random.default_rng([ASTRAY, seed, 1])
-            rng.random()
-            lose_way(env, rng)
-        return [env.step(action)[2] for action in actions]
-
-    for seed in range(60):
+    for seed in range(80):
         taken, resets, step, reset = [], [], env.step, env.reset
         env.step = lambda action, taken=taken, step=step: taken.append(int(action)) or step(action)
         env.reset = lambda resets=resets, taken=taken, reset=reset, **how: resets.append(len(taken)) or reset(**how)
@@ -125,8 +62,13 @@ def test_walks_stop_before_they_fulfil_the_mission(away, monkeypatch):
             cut += 1
             walk = taken[: resets[1]]
             assert taken[resets[1] :] == walk[:-1]
-            assert walked(seed, walk) == [False] * (len(walk) - 1) + [True]
-            assert not any(walked(seed, walk[:-1])) and pose(env) == there
+            reset_env(env, seed)
+            ended = [env.step(action)[2] for action in walk]
+            assert ended == [False] * (len(walk) - 1) + [True]
+            reset_env(env, seed)
+            for action in walk[:-1]:
+                env.step(action)
+            assert pose(env) == there
     assert cut > 5
 
 
@@ -146,7 +88,7 @@ def test_all_who_begin_an_episode_by_its_seed_see_the_same():
 def test_what_is_held_is_put_down_first_where_it_has_no_use_and_put_where_it_belongs_where_it_has():
     level, cases = "BabyAI-PutNextLocal-v0", {"empty": [], "useless": [], "wanted": []}
     actor, env, at_once = ExemplaryActor(level), make_env(level), 0
-    for seed in range(120):
+    for seed in range(160):
         reset_env(env, ASTRAY + seed)
         held = env.carrying
         is_one = any(held is thing for thing in named(env.instrs, "desc_move"))
@@ -162,4 +104,4 @@ def test_what_is_held_is_put_down_first_where_it_has_no_use_and_put_where_it_bel
             cases.setdefault("carried straight there", []).append(PICKUP not in actions)
     assert at_once > 0.8 * len(cases["useless"]), "wherever there is room"
     assert np.mean(cases["empty"]) == 1 and np.mean(cases["useless"]) > 0.9 and len(cases["useless"]) > 8
-    assert np.mean(cases["wanted"]) > 0.8 and len(cases["wanted"]) > 8 and np.mean(cases["carried straight there"]) > 0.8
+    assert len(cases["wanted"]) > 1 and all(cases["wanted"]) and all(cases["carried straight there"])

@@ -156,3 +156,28 @@ def test_walks_are_placed_as_the_world_places_them(size):
             return placed(view, place, turns)
 
         np.testing.assert_array_equal(jax.jit(run)(views, found["direction"], action), found["view"])
+
+
+def test_what_was_tried_is_counted_by_place_direction_and_view():
+    """Against the simulator's own poses: an action counts where it was taken, and nowhere else; none counts once an episode is
+    over."""
+    rows, rng = 4, np.random.default_rng(0)
+    inner = make_world(LEVEL, rows)
+    world = Remembering(inner, heading="turned")
+    percept = world.reset(range(rows)).percept
+    assert percept["tried"].shape == (rows, 7) and not percept["tried"].any()
+    taken, done, repeated = [{} for _ in range(rows)], np.zeros(rows, bool), 0
+    for _ in range(60):
+        action = rng.choice([LEFT, RIGHT, FORWARD, 3, 4], rows)
+        for row in np.flatnonzero(~done):
+            env = inner._envs[row].unwrapped
+            where = (*map(int, env.agent_pos), int(env.agent_dir), percept["view"][row].tobytes())
+            own = taken[row].setdefault(where, np.zeros(7))
+            np.testing.assert_array_equal(percept["tried"][row], own)
+            repeated += own.any()
+            own[action[row]] += 1
+        observation, _, done = world.step(action)
+        percept = observation.percept
+    assert repeated > 40
+    again = world.reset(range(rows)).percept["tried"]
+    assert not again.any(), "another episode, nothing tried"
