@@ -80,3 +80,11 @@ def draw_by_habit(key: jnp.ndarray, log_habit: jnp.ndarray, vague: jnp.ndarray) 
     prior over plans of active inference (Friston et al. 2016), and a second opinion, as it has a head of its own."""
     noise = jax.random.gumbel(jax.random.fold_in(key, HABIT), log_habit.shape)
     return jnp.argmax(log_habit + noise - TOO_VAGUE * vague, axis=1)
+
+
+def which_of(key: jnp.ndarray, energy: jnp.ndarray, vague: jnp.ndarray, begins: jnp.ndarray | None) -> jnp.ndarray:
+    """Of K plans in each of B situations the one that is acted on, int32 [B]: with `begins` [B, K] a `draw_by_habit`, without
+    them that of least energy [B, K]; one that cannot be acted on, `vague` bool [B, K], only where there is no other."""
+    if begins is None:
+        return jnp.argmin(energy + TOO_VAGUE * vague, axis=1)
+    return draw_by_habit(key, begins, vague)

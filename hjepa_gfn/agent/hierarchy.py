@@ -6,13 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.decision import (
-    TOO_VAGUE,
     Decision,
     Percept,
-    draw_by_habit,
     encode,
     habit_log_prob,
     passes_to_build,
+    which_of,
 )
 from hjepa_gfn.agent.elaboration import edge_name, recall
 from hjepa_gfn.agent.optimisation import FAR, Anytime, decide, optimise
@@ -90,15 +89,13 @@ def plan_down(
     wide = lambda tree: jax.tree.map(lambda x: x[rows], tree)  # noqa: E731
     made = one_of_each(system, params, key, wide(percept), wide(mission), wide(held), keep[rows], temperature)
     by_row = lambda x: x.reshape(batch, samples)  # noqa: E731
-    vague = made.leg.count == 0
+    begins = None
     if choose_by == "habit":
         view = actor_view(params, system.name)
         context, _ = encode(system, view, percept, mission)
-        tried = wide(percept.get("tried"))
-        best = draw_by_habit(key, by_row(habit_log_prob(system, view, wide(context), made.leg, tried)), by_row(vague))
-    else:
-        best = jnp.argmin(by_row(made.energy + TOO_VAGUE * vague), axis=1)
-    found = jax.tree.map(lambda x: x[best + jnp.arange(batch) * samples], made)
+        begins = by_row(habit_log_prob(system, view, wide(context), made.leg, wide(percept.get("tried"))))
+    best = which_of(key, by_row(made.energy), by_row(made.leg.count == 0), begins) + jnp.arange(batch) * samples
+    found = jax.tree.map(lambda x: x[best], made)
     passes = by_row(made.passes).sum(1) + (choose_by == "habit")
     return found._replace(energies=by_row(made.energy), passes=passes)
 

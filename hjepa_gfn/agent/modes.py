@@ -8,15 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.decision import (
-    TOO_VAGUE,
     Decision,
     Percept,
-    draw_by_habit,
     encode,
     habit_log_prob,
     log_habit_of,
     log_habits,
     passes_to_build,
+    which_of,
 )
 from hjepa_gfn.agent.hierarchy import optimise_down, plan_down
 from hjepa_gfn.agent.optimisation import decide, optimise
@@ -60,12 +59,10 @@ def plan(
     energy = energy_of(system, params, seen, wide, ground)[:, 0]
     leg = first_leg(system, params, plans)
     vague, by_row = leg.count == 0, lambda x: x.reshape(batch, samples)
+    begins = None
     if choose == "habit":
-        begins = habit_log_prob(system, params, wide, leg, wide_of(percept.get("tried")))
-        best = draw_by_habit(key, by_row(begins), by_row(vague))
-    else:
-        best = jnp.argmin(by_row(energy + TOO_VAGUE * vague), axis=1)
-    best += jnp.arange(batch) * samples
+        begins = by_row(habit_log_prob(system, params, wide, leg, wide_of(percept.get("tried"))))
+    best = which_of(key, by_row(energy), by_row(vague), begins) + jnp.arange(batch) * samples
     pick = lambda tree: jax.tree.map(lambda x: x[best], tree)  # noqa: E731
     passes = 1 + (passes_to_build(system, plans.num_edits) + 1).reshape(batch, samples).sum(1)
     return Decision(pick(plans), energy[best], energy.reshape(batch, samples), pick(leg), passes)
