@@ -11,6 +11,7 @@ def get_config() -> ConfigDict:
     c = clauses()
     c.model.actors = (dict(scales=("clause", "subgoal")), dict(scales=("subgoal", "step")))
     c.model.share_layers = True
-    c.agent.plan_samples = 1  # the first actor's plan does not say what to do first
+    c.agent.go_on = False  # plans are made from one percept: what is left of them serves worse than new ones
+    # the first actor's plan, which is moved, does not say what to do first
     c.agent.optimise.update(dict(chains=1, choose="sample"))
     return c
