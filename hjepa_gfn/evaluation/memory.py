@@ -80,9 +80,8 @@ def lone_object(walks: Walks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def out_of_view(walks: Walks) -> tuple[np.ndarray, np.ndarray]:
-    """Of each kind of thing the place (ahead, right) of the agent of the only one there is, float [B, T+1,
-    PLACES, 2]; and whether it is so, bool [B, T+1, PLACES]: there is one all along, which was seen before and the percept does
-    not show."""
+    """Of each kind of thing the place (ahead, right) of the agent of the only one there is, float [B, T+1, PLACES, 2]; and
+    whether it is so, bool [B, T+1, PLACES]: there is one all along, which was seen before and the percept does not show."""
     grid, places = walks.state.grid, view_places(walks.state)
     batch, length = grid.shape[:2]
     row, t, i, j = np.nonzero(walks.seen["view"][..., 0] > 0)

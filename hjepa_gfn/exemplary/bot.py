@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from minigrid.core.world_object import WorldObj
 from minigrid.envs.babyai.core.verifier import ObjDesc, PutNextInstr
 from minigrid.minigrid_env import MiniGridEnv
 from minigrid.utils.baby_ai_bot import BabyAIBot, DisappearedBoxError, Subgoal
@@ -17,7 +16,6 @@ from minigrid.utils.baby_ai_bot import BabyAIBot, DisappearedBoxError, Subgoal
 from hjepa_gfn.exemplary.percepts import look, set_code, world_codes
 from hjepa_gfn.exemplary.rollout import Rollout, roll
 from hjepa_gfn.exemplary.simulation import code_of, read_state
-from hjepa_gfn.worlds.astray import named
 from hjepa_gfn.worlds.babyai import DONE, DROP, LEFT, RIGHT, reset_env
 
 MAX_PUSHES_PER_REPLAN = 200  # BabyAIBot pushes subgoals for ever on some levels; sound re-plans push under 30
@@ -71,7 +69,7 @@ class BoundedBot(BabyAIBot):
         self.state = read_state(env)  # kept in step with `env`: percepts are read off it
         self._codes = world_codes(self.state)
         # "put a next to b" is to go next to a, pick it up, go next to b, drop it; two of four are done where it holds a
-        halfway = isinstance(env.instrs, PutNextInstr) and _is_one_of(env.carrying, named(env.instrs, "desc_move"))
+        halfway = isinstance(env.instrs, PutNextInstr) and _fits(env.carrying, env.instrs, "desc_move")
         self.stack = _BoundedStack(self.stack[:-2] if halfway else self.stack)
         self._numbers: dict[int, int] = {}
         self._kept: list[Subgoal] = []
@@ -211,14 +209,19 @@ def run_empty_handed(env: MiniGridEnv, seed: int) -> BotRun:
     if done.rollout.success or done.rollout.carried[0] is None:
         return done
     reset_env(env, seed)
-    if _is_one_of(env.carrying, named(env.instrs, "desc", "desc_move")):
+    if _fits(env.carrying, env.instrs, "desc", "desc_move"):
         return done
     tried = (run(env, seed, before=before) for before in PUT_DOWN)
     return next((other for other in tried if other.rollout.success), done)
 
 
-def _is_one_of(thing: WorldObj | None, things: list[WorldObj]) -> bool:
-    return any(thing is other for other in things)
+def _fits(thing: object, instruction: object, *names: str) -> bool:
+    """Whether a thing fits one of a mission's descriptions of these names: "desc", or "desc_move" (of "put .. next to")."""
+    for name in names:
+        if any(thing is other for other in getattr(getattr(instruction, name, None), "obj_set", ())):
+            return True
+    parts = (getattr(instruction, name, None) for name in ("instr_a", "instr_b"))
+    return any(_fits(thing, part, *names) for part in parts if part is not None)
 
 
 def run_bot(env: MiniGridEnv, seed: int) -> Episode:

@@ -3,31 +3,15 @@
 Who learns from an expert's episodes alone sees none of the states that its own mistakes lead to (Ross et al. 2011). Their seeds
 say that they are such (`seeds.ASTRAY`), so that whatever is made anew from a level and a seed begins in the same state.
 """
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
-from minigrid.core.world_object import WorldObj
 from minigrid.envs.babyai.core.verifier import Instr
 from minigrid.minigrid_env import MiniGridEnv
 
 from hjepa_gfn.worlds.seeds import ASTRAY
 
 LONGEST = 12  # actions
-
-
-def parts_of(instruction: Instr) -> Iterator[Instr]:
-    """The simple instructions that a mission is made of."""
-    parts = [part for name in ("instr_a", "instr_b") if (part := getattr(instruction, name, None)) is not None]
-    for part in parts:
-        yield from parts_of(part)
-    if not parts:
-        yield instruction
-
-
-def named(instruction: Instr, *names: str) -> list[WorldObj]:
-    """The things that fit a mission's descriptions of these names: "desc", or "desc_move" and "desc_fixed" (of "put next")."""
-    descriptions = (getattr(part, name, None) for part in parts_of(instruction) for name in names)
-    return [thing for description in descriptions if description is not None for thing in description.obj_set]
 
 
 def wander(env: MiniGridEnv, rng: np.random.Generator) -> int:

@@ -2,10 +2,10 @@
 import numpy as np
 import pytest
 
-from hjepa_gfn.exemplary import ExemplaryActor
+from hjepa_gfn.exemplary import ExemplaryActor, bot
 from hjepa_gfn.exemplary.phrases import actions_of, parse_plan
 from hjepa_gfn.worlds import make_world
-from hjepa_gfn.worlds.astray import LONGEST, begun, named
+from hjepa_gfn.worlds.astray import LONGEST, begun
 from hjepa_gfn.worlds.babyai import DROP, LEFT, PICKUP, RIGHT, make_env, reset_env
 from hjepa_gfn.worlds.exploring import initial_worlds
 from hjepa_gfn.worlds.jitted import batch_of
@@ -91,7 +91,7 @@ def test_what_is_held_is_put_down_first_where_it_has_no_use_and_put_where_it_bel
     for seed in range(160):
         reset_env(env, ASTRAY + seed)
         held = env.carrying
-        is_one = any(held is thing for thing in named(env.instrs, "desc_move"))
+        is_one = bot._fits(held, env.instrs, "desc_move")
         kind = "empty" if held is None else "wanted" if is_one else "useless"
         trace = actor.trace(ASTRAY + seed, "train")
         cases[kind].append(trace is not None)

@@ -16,6 +16,7 @@ from hjepa_gfn.worlds import jitted, make_world
 from hjepa_gfn.worlds.babyai import FORWARD, LEFT, RIGHT
 from hjepa_gfn.worlds.exploring import Starts, explore, initial_worlds
 from hjepa_gfn.worlds.heading import check_heading, placed, stride, turned
+from hjepa_gfn.worlds.protocol import Observation
 from hjepa_gfn.worlds.remembering import Remembering
 
 LEVEL = "BabyAI-PickupLoc-v0"
@@ -181,3 +182,34 @@ def test_what_was_tried_is_counted_by_place_direction_and_view():
     assert repeated > 40
     again = world.reset(range(rows)).percept["tried"]
     assert not again.any(), "another episode, nothing tried"
+
+
+class Plain:
+    """A plain without end that looks the same from everywhere."""
+
+    num_actions, action_names = 7, tuple("abcdefg")
+    percept_spec = {"view": ((7, 7, 3), np.dtype(np.uint8)), "direction": ((), np.dtype(np.int32))}
+    situation = render = pose = None
+
+    def reset(self, seeds):
+        self.direction = np.zeros(len(seeds), np.int32)
+        return self._see()
+
+    def step(self, actions):
+        self.direction = (self.direction + (actions == RIGHT) - (actions == LEFT)) % 4
+        return self._see(), np.zeros(len(actions)), np.zeros(len(actions), bool)
+
+    def _see(self):
+        return Observation({"view": np.full((len(self.direction), 7, 7, 3), [1, 0, 0], np.uint8),
+                            "direction": self.direction.astype(np.int32)}, ["go"] * len(self.direction))
+
+
+def test_the_same_view_elsewhere_or_from_another_side_is_another_situation():
+    world = Remembering(Plain())
+    world.reset([0])
+    tried = lambda action: world.step(np.array([action]))[0].percept["tried"][0]  # noqa: E731
+    assert not tried(FORWARD).any(), "a step on: another place"
+    assert not tried(RIGHT).any() and not tried(RIGHT).any(), "the same place, another side"
+    assert not tried(FORWARD).any(), "where it began, from the other side"
+    assert not tried(RIGHT).any()
+    np.testing.assert_array_equal(tried(RIGHT), np.eye(7)[FORWARD], "as it began: the step was tried once")
