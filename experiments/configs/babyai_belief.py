@@ -1,5 +1,5 @@
-"""The demo's agent with a belief over the world's state, trained on exploring walks besides the exemplary actor's episodes; the
-JEPA sees some of them too. For the world model alone (no plans), a few minutes on two cores:
+"""The demo's agent with a belief over the world's state, trained on exploring walks besides the exemplary actor's episodes. For
+the world model alone (no plans), with the own direction and load kept by the JEPA's states, a quarter of an hour on two cores:
 
     python -m experiments.train --config=babyai_belief:world_model --workdir=runs/world --data_dir=CORPUS
     python -m experiments.diagnose --checkpoint=runs/world --data_dir=CORPUS
@@ -14,11 +14,13 @@ def get_config(part: str = "agent") -> ConfigDict:
         raise ValueError(f"no part {part!r}: there are agent, world_model")
     c = demo()
     c.data.worlds = 512
-    c.model.belief.size = 128
-    c.jepa.exploring = 32
+    c.model.belief.size = 13
     c.schedule.every.belief = 1
+    c.agent.fill = "belief"
     if part == "world_model":
         c.em.rows.habit = 8
-        c.schedule.update(dict(jepa_steps=400, ground_steps=0, em_steps=600))
-        c.schedule.every.update(dict(habit=0, ground=0, e_step=0, sleep=0, m_step=0, contrast=0))
+        c.model.compass = True
+        c.jepa.update(dict(anti_collapse="gaussian", regularise=0.2, compass=3.0))
+        c.schedule.update(dict(jepa_steps=1200, ground_steps=0, em_steps=600))
+        c.schedule.every.update(dict(habit=0, ground=0, e_step=0, sleep=0, m_step=0, contrast=0, indicators=0))
     return c

@@ -42,7 +42,8 @@ def get_config() -> ConfigDict:
         actors=(), share_layers=False,
         # what an upper actor says of the sub-plan behind an edge: "risk", "learned" (models.characteristics); "": nothing
         characteristics="",
-        belief=dict(size=0, hidden=128, members=3),  # over the world's state; size 0: none, and no train step for it
+        # over the world's state: cells a side around the agent (0: none, and no train step for it), features in each
+        belief=dict(size=0, features=16, hidden=128, members=3),
     ))
     c.jepa = ConfigDict(dict(
         horizon=4,
@@ -60,7 +61,8 @@ def get_config() -> ConfigDict:
         rows=16, walks=32,    # of each group's part of a batch: exemplary windows, and exploring walks (need data.worlds)
         steps=24,             # actions of a walk; exemplary windows are shorter
         horizon=6, anchors=4,  # how far ahead to predict, from how many steps of an episode (0: all)
-        drop=0.2, variance=0.1,  # share of percepts that are missing; weight of the likelihood of the next percept
+        drop=0.2,             # share of percepts that are missing
+        cells=1.0, variance=0.1,  # weights of likelihoods: of what percepts' cells show, of the next percept's embedding
     ))
     c.em = ConfigDict(dict(
         flow="stop",          # "stop": read off P(STOP); "head": a network for log F~
@@ -90,6 +92,7 @@ def get_config() -> ConfigDict:
         go_on=True,           # whether, of several actors, those above the finest go on with what is left of their plans
         veto=0.05,            # a plan is left where the habit gives its next action less probability; 0: never
         tried=2.0,            # nats against an action for each time that it was taken before in the same place and percept
+        fill="",              # what is perceived where a view is missing: "" nothing, the "last" one, or by the "belief"
         temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64,
         indicator_samples=4,  # plans that indicators are read from, a decision
         # which indicator switches modes, in order of precedence: see agent.controller

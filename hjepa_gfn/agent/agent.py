@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hjepa_gfn.agent import modes
+from hjepa_gfn.agent.filling import Filling
 from hjepa_gfn.agent.options import changed
 from hjepa_gfn.data.tokenizer import Tokenizer
 from hjepa_gfn.errors import UserError
@@ -18,6 +19,7 @@ from hjepa_gfn.objectives.groups import unshared
 from hjepa_gfn.objectives.system import System, system_from
 from hjepa_gfn.worlds import World, make_world
 from hjepa_gfn.worlds.kinds import PERCEPT_KINDS
+from hjepa_gfn.worlds.missing import Missing
 from hjepa_gfn.worlds.remembering import Remembering
 
 NUM_ACTIONS = 7  # MiniGrid
@@ -39,10 +41,18 @@ class Agent(NamedTuple):
             self.tokenizer.encode_text(mission, self.config.data.mission_length) for mission in missions]))
 
 
-def world_for(agent: Agent, level: str, batch_size: int) -> World:
+def world_for(agent: Agent, level: str, batch_size: int, missing: float = 0.0) -> World:
     """A level's world as the agent perceives it: the views or, where it was trained with one, the map of what it has seen; its
-    compass, or how far it has turned; and whether what it sees contradicts what it saw before."""
-    return Remembering(make_world(level, batch_size), agent.system.map, agent.system.heading)
+    compass, or how far it has turned; and whether what it sees contradicts what it saw before. `missing`: share of views that
+    it does not get (`worlds.missing`); what it perceives instead is `agent.fill`.
+
+    Raises:
+      UserError: see `filling.check_fill` and `missing.check_share`.
+    """
+    world = make_world(level, batch_size)
+    world = Remembering(Missing(world, missing) if missing else world, agent.system.map, agent.system.heading)
+    fill = agent.config.agent.get("fill", "")
+    return Filling(world, fill, agent.system.belief, agent.params.get("belief")) if fill else world
 
 
 def several_actors(agent: Agent) -> bool:

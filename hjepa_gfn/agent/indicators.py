@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.agent import Agent
+from hjepa_gfn.agent.believing import KeptBelief, percept_surprise
 from hjepa_gfn.agent.decision import habit_log_prob
 from hjepa_gfn.agent.following import PlanFollower
 from hjepa_gfn.agent.modes import Percept, encode
@@ -28,7 +29,7 @@ from hjepa_gfn.worlds.protocol import Observation
 
 # What the controller's table may name. All are larger the worse, but the two charges.
 NAMES = ("surprise", "surprise_fresh", "risk", "risk_followed", "subplan_surprise", "ambiguity", "charge", "percept_charge",
-         "left_plan", "prediction_error", "contradiction", "novelty")
+         "left_plan", "prediction_error", "contradiction", "novelty", "percept_surprise")
 
 
 def read(
@@ -104,6 +105,8 @@ class IndicatorReader:
             system, *inputs, options.get("indicator_samples", 4), options.temperature))
         self._advance = jax.jit(advance)
         self._error = jax.jit(lambda *inputs: prediction_error(system, *inputs))
+        self.kept = KeptBelief(system.belief, agent.params["belief"]) if system.belief else None
+        self._surprise = jax.jit(lambda *inputs: percept_surprise(system.belief, *inputs))
         self.begin(seed)
 
     def begin(self, seed: int) -> None:
@@ -145,17 +148,26 @@ class IndicatorReader:
         found = {name: np.array(value, np.float64) for name, value in found.items()} | {"left_plan": left.astype(float)}
         for name in ("risk_followed", "percept_charge", "left_plan"):
             found[name] = np.where(has, found[name], np.nan)
-        error = np.full(batch, np.nan)  # before the first action nothing was predicted
+        error, unexpected = np.full(batch, np.nan), np.full(batch, np.nan)  # before the first action nothing was predicted
         if self.before is not None:
             error = np.asarray(self._error(self.agent.params, *self.before, percept), np.float64)
+            if self.kept:
+                unexpected = np.asarray(self._surprise(self.kept.params, self.kept.state, percept["view"]), np.float64)
         # of a world that is remembered; without a map nothing can contradict it
         contradiction = np.asarray(observation.percept.get("contradicted", np.full(batch, np.nan)), np.float64)
         kinds = self.agent.kinds
         rarest = np.full(batch, np.nan) if kinds is None else novelty(kinds, np.asarray(observation.percept["view"]))
-        return found | {"followed": has, "prediction_error": error, "contradiction": contradiction, "novelty": rarest}
+        return found | {"followed": has, "prediction_error": error, "contradiction": contradiction, "novelty": rarest,
+                        "percept_surprise": unexpected}
 
     def acted(self, observation: Observation, actions: np.ndarray) -> None:
-        """What was done at a percept: the next one is compared with what the JEPA predicts from it."""
+        """What was done at a percept: the next one is compared with what the JEPA predicts from it, and with what the belief
+        expects."""
+        if self.kept:
+            if self.before is None:
+                self.kept.begin(len(actions))
+            self.kept.perceive(observation.percept, np.ones(len(actions), bool))
+            self.kept.act(actions)
         self.before = {name: jnp.asarray(value) for name, value in observation.percept.items()}, np.asarray(actions)
 
     def step_on(self, batch: int) -> None:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hjepa_gfn.evaluation.probes import probe_accuracy, probe_kinds_r2, probe_r2
+from hjepa_gfn.evaluation.probes import probe_accuracy, probe_kinds_r2, probe_r2, told_r2
 from hjepa_gfn.evaluation.texts import auroc
 from hjepa_gfn.evaluation.walks import Walks
 from hjepa_gfn.evaluation.world_model import as_window, calibration, read_steps
@@ -19,7 +19,7 @@ from hjepa_gfn.objectives.belief import watch
 from hjepa_gfn.objectives.jepa import LOG_VARIANCE
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.worlds import jitted
-from hjepa_gfn.worlds.egocentric_map import remember
+from hjepa_gfn.worlds.egocentric_map import own_cell, remember
 from hjepa_gfn.worlds.heading import along
 from hjepa_gfn.worlds.language import AGENT_CELL, BALL, BOX, KEY, VIEW_SIZE
 
@@ -111,20 +111,23 @@ def seen_by(system: System, walks: Walks) -> dict[str, np.ndarray]:
 
 
 def beliefs_of(system: System, params: Params, walks: Walks) -> dict[str, np.ndarray]:
-    """Along walks, percepts as `seen_by`: percept embeddings "z", beliefs "belief", and of what is expected next: squared
-    residual and variance per dimension "residual2", "variance" [B, T, Z], and the ensemble's spread "epistemic" [B, T]."""
+    """Along walks, percepts as `seen_by`: percept embeddings "z"; of beliefs the own slot "own" [B, T+1, F] and the probability
+    of each kind of thing in each cell, "kinds" [B, T+1, PLACES, M x M]; and of what is expected next: squared residual and
+    variance per dimension "residual2", "variance" [B, T, Z], and the ensemble's spread "epistemic" [B, T]."""
     belief, own = system.belief, params["belief"]
 
     @jax.jit
     def run(view: jnp.ndarray, direction: jnp.ndarray, action: jnp.ndarray) -> dict[str, jnp.ndarray]:
         apply = lambda *args, method: belief.apply({"params": own}, *args, method=method)  # noqa: E731
         z = system.level(params, view, direction, method="encode")
-        prior, after = watch(belief, own, z, action, jnp.ones(direction.shape, bool))
+        prior, after = watch(belief, own, {"view": view, "direction": direction}, action, jnp.ones(direction.shape, bool))
         expected = apply(prior[:, 1:], method="decode")
         variance = jnp.exp(jnp.clip(apply(prior[:, 1:], method="log_variance"), *LOG_VARIANCE))
         members = apply(after[:, :-1], action, method="members_of")
-        return {"z": z, "belief": after, "residual2": (expected - z[:, 1:]) ** 2, "variance": variance,
-                "epistemic": members.var(0).mean(-1)}
+        object, colour, _ = apply(after, method="cells")
+        kinds = jnp.exp(object[..., KEY : BOX + 1, None] + colour[..., None, :COLOURED]).reshape(*after.shape[:3], -1)
+        return {"z": z, "own": after[:, :, -1], "kinds": jnp.moveaxis(kinds[:, :, :-1], -1, 2),
+                "residual2": (expected - z[:, 1:]) ** 2, "variance": variance, "epistemic": members.var(0).mean((-2, -1))}
 
     found = run(walks.seen["view"], walks.seen["direction"], walks.action)
     return jax.tree.map(np.asarray, found)
@@ -142,17 +145,36 @@ def things(view: np.ndarray) -> np.ndarray:
     return ((kind >= BALL - 1) & (kind <= BALL + 1)).reshape(*view.shape[:2], -1).astype(float)
 
 
+def told_places(held: np.ndarray, middle: bool) -> np.ndarray:
+    """The place (ahead, right) of the cell that holds a thing most probably: float [..., 2] of `held` [..., n x n], cells of a
+    view or, with the agent in the `middle`, of a map; NaN where nothing is held anywhere."""
+    n = round(held.shape[-1] ** 0.5)
+    i, j = own_cell(n if middle else 0)
+    column, row = np.divmod(held.argmax(-1), n)
+    return np.where(held.any(-1)[..., None], np.stack([j - row, column - i], -1), np.nan)
+
+
+def _told(kinds: np.ndarray, middle: bool) -> dict[str, np.ndarray]:
+    """The places told of things of each kind, and of any, from where each is held: [B, T+1, PLACES, n x n]."""
+    return {"told": told_places(kinds, middle), "any told": told_places(kinds.sum(-2), middle)}
+
+
 def states_of(system: System, params: Params, walks: Walks) -> dict[str, dict[str, np.ndarray]]:
     """Of the walks, by what knows: the percepts' "embedding", with what the JEPA expects next, and the "belief" where there is
     one; each "state" [B, T+1, .], "residual2" and "variance" [B, T, Z], and a belief's "epistemic" [B, T]. And the "percept"
-    itself, a view or a map, which plans and habits are made from: where it shows objects (`things`)."""
+    itself, a view or a map, which plans and habits are made from: where it shows objects (`things`). A belief's state is where
+    it expects objects, and its own slot. Percept and belief say themselves where they have each kind of thing, and any:
+    "told" [B, T+1, PLACES, 2] and "any told" [B, T+1, 2], see `told_places`."""
     walks = walks._replace(seen=seen_by(system, walks))
     steps = read_steps(system, params, as_window(walks), 1)
     found = {"embedding": {"state": steps.z, "residual2": steps.residual2, "variance": steps.variance},
-             "percept": {"state": things(walks.seen["view"]), "by kind": things_by_kind(walks.seen["view"])}}
+             "percept": {"state": things(walks.seen["view"]),
+                         **_told(things_by_kind(walks.seen["view"]), bool(system.map))}}
     if system.belief:
         of_belief = beliefs_of(system, params, walks)
-        found["belief"] = {"state": of_belief["belief"], **{k: of_belief[k] for k in ("residual2", "variance", "epistemic")}}
+        kinds = of_belief["kinds"]
+        found["belief"] = {"state": np.concatenate([kinds.sum(2), of_belief["own"]], -1), **_told(kinds, True),
+                           **{k: of_belief[k] for k in ("residual2", "variance", "epistemic")}}
     return found
 
 
@@ -163,7 +185,8 @@ def memory_table(system: System, params: Params, alone: Walks, walks: Walks) -> 
     Returns, by which of them knows:
         "lone object out of view": R^2 of probes for the place of the one object of `alone` while the view does not
         show what was shown before; "things out of view": the same of `walks`, of things of which there is one (a probe for each
-        kind, all together); "position" (R^2), "direction", "carried" (accuracy), the agent's own;
+        kind, all together), or of the places that percept and belief tell themselves ("told in the right cell": how many are
+        exact), without a probe; "position" (R^2), "direction", "carried" (accuracy), the agent's own;
         "calibration": mean r^2 / sigma^2 of the next percept, "calibration_log_correlation" over steps; "ambiguity_auroc": of
         predicted variance against percepts that show what none did before, "ambiguity_auroc_last" that the last one did not
         (all that can be asked of a state without memory), "epistemic_auroc" of the ensemble's spread as the first;
@@ -173,24 +196,28 @@ def memory_table(system: System, params: Params, alone: Walks, walks: Walks) -> 
     rows = len(walks.action)
     fit = np.arange(rows)[:, None] < rows // 2
     pocket = walks.state.pocket[..., 0].astype(int) * 16 + walks.state.pocket[..., 1]
-    everywhere = np.ones(pocket.shape, bool)
     new, unlike_last = (newly_seen(walks, remembered)[:, 1:] >= SURPRISE for remembered in (True, False))
     table: dict[str, Any] = {"surprising percepts": float(new.mean()), "surprising percepts, last": float(unlike_last.mean())}
     of_alone, of_walks = states_of(system, params, alone), states_of(system, params, walks)
+    gone = (before & ~shown)[..., None]  # the lone object, out of view
     targets = {
-        "lone object out of view": (of_alone, place, before & ~shown, probe_r2),
-        "position": (of_walks, walks.state.position.astype(float), everywhere, probe_r2),
-        "direction": (of_walks, walks.seen["direction"], everywhere, probe_accuracy),
-        "carried": (of_walks, pocket, everywhere, probe_accuracy)}
+        "position": (walks.state.position.astype(float), probe_r2), "direction": (walks.seen["direction"], probe_accuracy),
+        "carried": (pocket, probe_accuracy)}
     thing, hidden = out_of_view(walks)
     flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
     fitted, tested = (flat(hidden & some[..., None]) for some in (fit, ~fit))
     for knows, found in of_walks.items():
-        read = flat(found.get("by kind", found["state"]))
-        own = {"things out of view": probe_kinds_r2(read, flat(thing), fitted, tested)}
-        for name, (states, target, where, probe) in targets.items():
-            x = states[knows]["state"]
-            own[name] = probe((x[where & fit], target[where & fit]), (x[where & ~fit], target[where & ~fit]))
+        lone = flat(place[:, :, None]), *(flat(gone & some[..., None]) for some in (fit, ~fit))
+        if "told" in found:
+            r2, exact = told_r2(flat(found["told"]), flat(thing), fitted, tested)
+            own = {"things out of view": r2, "told in the right cell": exact,
+                   "lone object out of view": told_r2(flat(of_alone[knows]["any told"][:, :, None]), *lone)[0]}
+        else:
+            own = {"things out of view": probe_kinds_r2(flat(found["state"]), flat(thing), fitted, tested),
+                   "lone object out of view": probe_kinds_r2(flat(of_alone[knows]["state"]), *lone, penalty=1e-3)}
+        x, rows = found["state"], fit[:, 0]
+        for name, (target, probe) in targets.items():
+            own[name] = probe((flat(x[rows]), flat(target[rows])), (flat(x[~rows]), flat(target[~rows])))
         table[knows] = own
         if "variance" not in found:
             continue

@@ -37,16 +37,34 @@ def probe_kinds_r2(x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.nda
     they explain.
 
     Args:
-      x: [N, Z] what is read, or [N, K, Z] where kinds are read off different things; y: [N, K, Y].
+      x: [N, Z] what is read; y: [N, K, Y].
       train, test: bool [N, K], where a kind's probe is fitted and tested; kinds that are nowhere fitted do not count.
       penalty: see `ridge_fit`; larger than there, as each kind is seen seldom.
     """
+    read = np.zeros(y.shape)
+    for kind in np.flatnonzero(train.any(0)):
+        fitted, tested = train[:, kind], test[:, kind]
+        read[tested, kind] = _read(ridge_fit(x[fitted], y[fitted, kind], penalty), x[tested])
+    return _kinds_r2(read, y, train, test)
+
+
+def told_r2(told: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray) -> tuple[float, float]:
+    """(R^2, share that is exact) of what is told of K kinds without any probe: `told` and y [N, K, Y], else as
+    `probe_kinds_r2`. Where nothing is told (NaN) the kind's mean of `train` stands."""
+    counted = test & train.any(0)
+    exact = (told == y).all(-1)[counted].mean() if counted.any() else 0.0
+    mean = np.zeros(y.shape[1:])
+    for kind in np.flatnonzero(train.any(0)):
+        mean[kind] = y[train[:, kind], kind].mean(0)
+    return _kinds_r2(np.where(np.isnan(told), mean, told), y, train, test), float(exact)
+
+
+def _kinds_r2(read: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
     error = spread = 0.0
     for kind in np.flatnonzero(train.any(0)):
-        own = x[:, kind] if x.ndim == 3 else x
-        fitted, tested = train[:, kind], test[:, kind]
-        target, known = y[tested, kind], y[fitted, kind]
-        error += ((_read(ridge_fit(own[fitted], known, penalty), own[tested]) - target) ** 2).sum()
+        tested = test[:, kind]
+        target, known = y[tested, kind], y[train[:, kind], kind]
+        error += ((read[tested, kind] - target) ** 2).sum()
         spread += ((target - known.mean(0)) ** 2).sum()
     return float(1.0 - error / max(spread, 1e-12))
 

@@ -23,6 +23,7 @@ MEANINGS = {
     "contradiction": "share of what is remembered and seen again that is not as remembered",
     "novelty": "rarity of the rarest kind of cell in the percept, among all that the corpus shows, in nats",
     "prediction_error": "the JEPA's squared one-step error over its predicted variance",
+    "percept_surprise": "-log p, by the belief, of the cell of the percept that was expected least, in nats",
 }
 
 

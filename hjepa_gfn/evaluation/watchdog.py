@@ -25,7 +25,8 @@ from hjepa_gfn.worlds.protocol import Observation
 KINDS = ("none", "teleported", "colours", "noise")
 # Which way each indicator points when something is wrong: -1 where less is worse.
 SIGNS = {"surprise": 1, "surprise_fresh": 1, "risk": 1, "risk_followed": 1, "subplan_surprise": 1, "ambiguity": 1, "charge": -1,
-         "percept_charge": -1, "left_plan": 1, "prediction_error": 1, "contradiction": 1, "novelty": 1}
+         "percept_charge": -1, "left_plan": 1, "prediction_error": 1, "contradiction": 1, "novelty": 1,
+         "percept_surprise": 1}
 FIRST_OBJECT, LAST_OBJECT, COLOURS, OBJECTS = 4, 7, 6, 11  # MiniGrid: door, key, ball, box; how many colours and objects
 NOISE = 0.1  # share of cells
 LONGEST = 40  # steps that a thing is waited for

@@ -11,6 +11,7 @@ import dataclasses
 from typing import Any
 
 from hjepa_gfn.models import fsq
+from hjepa_gfn.models.belief import CODES
 from hjepa_gfn.models.characteristics import NAMES, SIZE
 from hjepa_gfn.objectives.actors import config_actors, step_name
 from hjepa_gfn.worlds.language import VIEW_SIZE
@@ -236,10 +237,13 @@ def belief(s: Sizes, config: Any) -> float:
     m, b = config.model.belief, config.belief
     rows, mlp = b.rows + b.walks, lambda a, z: 2 * m.hidden * (a + z)  # noqa: E731
     anchors = rows * (b.anchors if 0 < b.anchors <= b.steps else b.steps + 1)
-    predict, update = m.members * mlp(m.size + 32, m.size), 2 * mlp(m.size + s.state, m.size)
+    own = 2 * m.features  # of the cell ahead and the own slot
+    predict, update = m.members * mlp(own + 32, own + 1), s.cells * mlp(2 * m.features, 2 * m.features)
+    decode = mlp(s.cells * m.features, s.state)
     watched = rows * ((b.steps + 1) * update + b.steps * predict)
-    ahead = b.horizon * (anchors * predict) + (b.horizon + 1) * anchors * mlp(m.size, s.state)
-    said = anchors * (mlp(m.size, s.state) + predict)
+    read = anchors * (decode + 2 * s.cells * m.features * sum(CODES))
+    ahead = b.horizon * (anchors * predict) + (b.horizon + 1) * read
+    said = anchors * (decode + predict)
     return percepts(s, rows * (b.steps + 1)) + 3 * (watched + ahead + said)
 
 

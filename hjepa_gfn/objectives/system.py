@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.models import fsq
 from hjepa_gfn.models.agent_network import AgentNetwork, NetworkSizes
-from hjepa_gfn.models.belief import Belief
+from hjepa_gfn.models.belief import Belief, check_belief
 from hjepa_gfn.models.characteristics import KINDS, Characteristics
 from hjepa_gfn.models.indicators import Watchdog
 from hjepa_gfn.models.jepa import Jepa, JepaSizes, LevelSizes
@@ -146,7 +146,7 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int,
 
     Returns: the first actor; those that `model.actors` puts below it are its `lower`.
     Raises:
-      UserError: see `level_sizes`, `actors.actors_of` and `heading.check_heading`.
+      UserError: see `level_sizes`, `actors.actors_of`, `belief.check_belief` and `heading.check_heading`.
     """
     check_size(map)
     check_heading(heading)
@@ -158,7 +158,8 @@ def make_system(model: Any, text_vocab: int, text_length: int, num_actions: int,
     sizes_of_belief = getattr(model, "belief", None)
     belief = None
     if sizes_of_belief and sizes_of_belief["size"]:
-        belief = Belief(percept=model.state, num_actions=num_actions, **sizes_of_belief)
+        check_belief(sizes_of_belief["size"], map)
+        belief = Belief(percept=model.state, num_actions=num_actions, map=map, **sizes_of_belief)
     make = lambda actor, above: _make_actor(  # noqa: E731
         model, jepa, map, actor, above, text_vocab=text_vocab, text_length=text_length, num_actions=num_actions)
     first, lower = make(found[0], None), []
@@ -203,7 +204,6 @@ def _make_actor(
 
 def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params:
     """Boxed parameters of every group of every actor; shapes do not depend on the batch."""
-    jepa = system.jepa.sizes
     key_net, key_jepa = jax.random.split(key)
     window = jnp.zeros((1, 2), jnp.int32)
     views = jnp.zeros((1, 3, *system.view_shape), jnp.uint8)
@@ -218,8 +218,7 @@ def init_params(system: System, key: jnp.ndarray, mission_length: int) -> Params
             own["target"] = join_shared(own["encoder"], groups["shared"])
         groups |= {group_of(name, actor.name): value for name, value in own.items()}
     if system.belief:
-        z = jnp.zeros((1, 2, jepa.state))
-        made = system.belief.init(jax.random.fold_in(key_jepa, 1), z, window[:, :1], jnp.ones((1, 2), bool))
+        made = system.belief.init(jax.random.fold_in(key_jepa, 1), views[:, :2], window, window[:, :1], jnp.ones((1, 2), bool))
         groups["belief"] = made["params"]
     if system.characteristics:
         groups["characteristics"] = init_characteristics(system, jax.random.fold_in(key, 2))

@@ -252,7 +252,7 @@ def make_train_steps(
         k_walk, key = jax.random.split(key)
         seen = episodes.for_belief(k_walk, batch, config)
         z = system.level(params, seen["view"], seen["direction"], method="encode")
-        return belief_loss(params["belief"], key, system.belief, z, seen["action"], seen["length"], config.belief)
+        return belief_loss(params["belief"], key, system.belief, z, seen, seen["action"], seen["length"], config.belief)
 
     def follow(old: TrainState, new: TrainState, metrics: Metrics):
         """The encoders' slow copy, where there is one, takes a step towards them."""

@@ -57,21 +57,33 @@ def empty_map(batch: tuple[int, ...], size: int) -> np.ndarray:
     return np.zeros((*batch, size, size, 3), np.uint8)
 
 
-def moved(known: Array, action: Array) -> Array:
-    """Maps [..., M, M, 3] as they lie around the agent after actions int [...].
+def shifted(cells: Array) -> Array:
+    """Maps [..., M, M, c] as they lie around an agent that has gone a step forward: N[i, j] = O[i, j-1]; nothing is known of
+    the row that comes into reach."""
+    xp = np if isinstance(cells, np.ndarray) else jnp
+    return xp.concatenate([xp.zeros_like(cells[..., :, :1, :]), cells[..., :, :-1, :]], axis=-2)
 
-    Turning left brings what was on the left ahead: N[i, j] = O[j, M-1-i]; right: N[i, j] = O[M-1-j, i]; a step forward, where
-    the cell ahead is free: N[i, j] = O[i, j-1], and nothing is known of the row that comes into reach.
+
+def moved_by(cells: Array, action: Array, forward: Array) -> Array:
+    """Maps [..., M, M, c] as they lie around the agent after actions int [...]; `forward`: as they lie where that is forward.
+
+    Turning left brings what was on the left ahead: N[i, j] = O[j, M-1-i]; right: N[i, j] = O[M-1-j, i].
     """
-    xp = np if isinstance(known, np.ndarray) else jnp
+    xp = np if isinstance(cells, np.ndarray) else jnp
     turned = lambda x: xp.swapaxes(x, -3, -2)  # noqa: E731
-    shifted = xp.concatenate([xp.zeros_like(known[..., :, :1, :]), known[..., :, :-1, :]], axis=-2)
+    where = lambda flag, x, y: xp.where(flag[..., None, None, None], x, y)  # noqa: E731
+    after = where(action == FORWARD, forward, cells)
+    after = where(action == LEFT, turned(cells[..., :, ::-1, :]), after)
+    return where(action == RIGHT, turned(cells[..., ::-1, :, :]), after)
+
+
+def moved(known: Array, action: Array) -> Array:
+    """Maps [..., M, M, 3] as they lie around the agent after actions int [...]: forward goes a step where the cell ahead is
+    free."""
+    xp = np if isinstance(known, np.ndarray) else jnp
     i, j = own_cell(known.shape[-2])
     free = passable(known[..., i, j - 1, :])
-    where = lambda flag, x, y: xp.where(flag[..., None, None, None], x, y)  # noqa: E731
-    after = where((action == FORWARD) & free, shifted, known)
-    after = where(action == LEFT, turned(known[..., :, ::-1, :]), after)
-    return where(action == RIGHT, turned(known[..., ::-1, :, :]), after)
+    return moved_by(known, action, xp.where(free[..., None, None, None], shifted(known), known))
 
 
 def seen(known: Array, view: Array, action: Array) -> Step:

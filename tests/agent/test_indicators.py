@@ -11,10 +11,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny  # noqa: E402
 
+from hjepa_gfn.agent.believing import KeptBelief, percept_surprise  # noqa: E402
 from hjepa_gfn.agent.indicators import NAMES, IndicatorReader, prediction_error, read  # noqa: E402
 from hjepa_gfn.agent.modes import encode  # noqa: E402
 from hjepa_gfn.agent.reading import first_leg  # noqa: E402
+from hjepa_gfn.models.belief import Belief  # noqa: E402
 from hjepa_gfn.objectives import indicators  # noqa: E402
+from hjepa_gfn.objectives.belief import watch  # noqa: E402
 from hjepa_gfn.objectives.energy import energy_of, make_ground  # noqa: E402
 from hjepa_gfn.objectives.policies import Exploration, sample_plans  # noqa: E402
 from hjepa_gfn.plans import root_plan, tree_edits  # noqa: E402
@@ -46,7 +49,8 @@ def test_what_is_read_is_of_the_followed_plan_and_of_the_new_ones():
         return found, (risk, energy, log_habit, first_leg(SYSTEM, p, fresh), foreseen)
 
     found, (risk, energy, log_habit, leg, foreseen) = jax.tree.map(lambda x: np.asarray(x, np.float64), run(params))
-    assert set(NAMES) - set(found) == {"left_plan", "prediction_error", "contradiction", "novelty"}
+    assert set(NAMES) - set(found) == {
+        "left_plan", "prediction_error", "contradiction", "novelty", "percept_surprise"}
     np.testing.assert_allclose(found["risk_followed"], risk[:, 0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["risk"], risk[:, 1:].mean(1), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["first_risk"], risk[:, 1], rtol=1e-4, atol=1e-5)
@@ -119,6 +123,27 @@ def test_a_followed_plan_moves_on_with_every_decision_and_ends_with_its_queue(re
     decide(True)  # its actions were decoded from a macro-action: the plan has no steps to follow
     assert not reader(observation, running)["followed"].any()
     assert root_plan(SYSTEM.spec, (2,)).code.shape == np.asarray(reader.plan.code).shape
+
+
+def test_a_percept_surprises_by_what_was_believed_before_it(reader):
+    """Against beliefs along the whole episode: the one held before each percept, from its second on."""
+    reader, _ = reader
+    belief = Belief(size=13, features=4, percept=3, hidden=8, num_actions=7, members=2)
+    many = {name: np.asarray(value).reshape(2, 3, *value.shape[1:]) for name, value in tiny.percepts(6).items()}
+    action = np.array([[0, 2], [1, 3]], np.int32)
+    params = tiny.drawn(lambda: belief.init(jax.random.key(0), many["view"], many["direction"], action, np.ones((2, 3), bool)))
+    params = params["params"]
+    reader.kept = KeptBelief(belief, params)
+    reader._surprise = lambda *inputs: percept_surprise(belief, *inputs)
+    prior, _ = watch(belief, params, many, action, np.ones((2, 3), bool))
+    for t in range(3):
+        observation = Observation({name: value[:, t] for name, value in many.items()}, ["", ""])
+        found = reader(observation, np.ones(2, bool))["percept_surprise"]
+        if t:
+            np.testing.assert_allclose(found, percept_surprise(belief, params, prior[:, t], many["view"][:, t]), rtol=1e-5)
+        else:
+            assert np.isnan(found).all(), "nothing was expected before the first percept"
+        reader.acted(observation, action[:, min(t, 1)])
 
 
 def test_whichever_mode_holds_a_plan_is_followed(reader):

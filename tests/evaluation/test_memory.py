@@ -7,7 +7,7 @@ import pytest
 
 from hjepa_gfn.evaluation import memory
 from hjepa_gfn.evaluation.memory import lone_object, newly_seen, view_places
-from hjepa_gfn.evaluation.probes import probe_kinds_r2
+from hjepa_gfn.evaluation.probes import probe_kinds_r2, told_r2
 from hjepa_gfn.evaluation.walks import explore
 from hjepa_gfn.worlds import jitted
 from hjepa_gfn.worlds.language import things_in_view
@@ -81,16 +81,21 @@ def test_the_table_tells_a_state_that_knows_from_one_that_does_not(monkeypatch, 
     place, _, _ = lone_object(walks)
     turn = np.eye(4)[walks.seen["direction"]]
     new = newly_seen(walks)[:, 1:, None] >= memory.SURPRISE
-    thing, _ = memory.out_of_view(walks)
+    thing, hidden = memory.out_of_view(walks)
     truth = np.concatenate([place, turn, walks.state.position, rng.normal(size=(8, 31, 2))], -1)
     variance = np.where(new, 4.0, 1.0) * np.ones((8, 30, 3))
-    knows = {"state": truth, "by kind": thing, "variance": variance, "residual2": variance * rng.chisquare(1, variance.shape)}
+    told = np.where(rng.random(thing.shape[:-1])[..., None] < 0.1, np.nan, thing)
+    knows = {"state": truth, "told": told, "any told": place, "variance": variance,
+             "residual2": variance * rng.chisquare(1, variance.shape)}
     guesses = {"state": rng.normal(size=truth.shape), "variance": rng.uniform(1, 2, variance.shape), "residual2": 3 * variance,
                "epistemic": -new[..., 0].astype(float)}
     monkeypatch.setattr(memory, "states_of", lambda *inputs: {"embedding": knows, "belief": guesses})
     table = memory.memory_table(None, None, walks, walks)
     good, bad = table["embedding"], table["belief"]
-    assert good["things out of view"] > 0.95 and bad["things out of view"] < 0.2
+    counted = hidden[4:] & hidden[:4].any((0, 1))
+    assert good["told in the right cell"] == pytest.approx((~np.isnan(told[4:, ..., 0]))[counted].mean()) and counted.sum() > 20
+    assert 0.6 < good["things out of view"] < 1, "the mean stands for what is not told"
+    assert bad["things out of view"] < 0.2 and "told in the right cell" not in bad
     assert good["lone object out of view"] > 0.99 and good["position"] > 0.99 and good["direction"] == 1
     assert bad["lone object out of view"] < 0.2 and bad["position"] < 0.2 and bad["direction"] < 0.6
     last = newly_seen(walks, remembered=False)[:, 1:] >= memory.SURPRISE
@@ -132,8 +137,26 @@ def test_a_probe_for_each_kind():
     y[:, 2] = rng.normal(size=(400, 2))
     counted = fit & (np.arange(3) < 2)
     assert probe_kinds_r2(x, y, counted, ~fit, 1e-6) > 0.999
-    by_kind = np.stack([x, x, rng.normal(size=x.shape)], 1)
-    assert probe_kinds_r2(by_kind, y, counted, ~fit, 1e-6) > 0.999
+    assert told_r2(y, y, counted, ~fit) == (1.0, 1.0)
+    assert told_r2(np.full_like(y, np.nan), y, counted, ~fit) == (0.0, 0.0), "nothing told: as good as the mean"
+    off = y + np.where(rng.random((400, 3, 1)) < 0.25, 1.0, 0.0)
+    r2, exact = told_r2(off, y, counted, ~fit)
+    both = ~fit & (np.arange(3) < 2)
+    spread = ((y - np.stack([y[fit[:, k], k].mean(0) for k in range(3)])) ** 2).sum(-1)
+    assert exact == pytest.approx((off == y).all(-1)[both].mean())
+    assert r2 == pytest.approx(1 - ((off - y) ** 2).sum(-1)[both].sum() / spread[both].sum())
     spread = ((y - np.stack([y[fit[:, k], k].mean(0) for k in range(3)])) ** 2).sum(-1) * ~fit
     share = spread[:, 2].sum() / spread.sum()
     assert probe_kinds_r2(x, y, fit, ~fit, 1e-6) == pytest.approx(1 - share, abs=0.05), "noise explains nothing of its part"
+
+
+def test_where_a_thing_is_told_to_be():
+    """In a view the agent looks from (3, 6) towards smaller j; in a map it stands in the middle."""
+    held = np.zeros((3, 49))
+    held[0, 2 * 7 + 4], held[1, [0, 5 * 7 + 3]] = 1.0, (0.2, 0.7)
+    np.testing.assert_array_equal(memory.told_places(held, False), [[2, -1], [3, 2], [np.nan, np.nan]])
+    np.testing.assert_array_equal(memory.told_places(held, True), [[-1, -1], [0, 2], [np.nan, np.nan]])
+    view = np.zeros((1, 1, 7, 7, 3), np.uint8)
+    view[0, 0, 4, 2] = 6, 3, 0
+    places = memory.told_places(memory.things_by_kind(view), False)[0, 0]
+    assert places[6 + 3].tolist() == [4, 1] and np.isnan(np.delete(places, 6 + 3, axis=0)).all()

@@ -35,7 +35,7 @@ def test_unknown_field(tmp_path):
 
 
 @pytest.mark.parametrize("module", [
-    "evaluate", "export", "watchdog", "diagnose", "faithfulness", "safety", "resistance", "characteristics"])
+    "evaluate", "export", "watchdog", "diagnose", "faithfulness", "safety", "resistance", "characteristics", "missing_views"])
 def test_missing_checkpoint(module, tmp_path):
     refused(call(module, f"--checkpoint={tmp_path}/none", f"--out={tmp_path}/out"), "none")
     assert not (tmp_path / "out").exists()

@@ -18,7 +18,7 @@ def traced():
     config.model.compute.remat = "none"
     config.data.update(dict(window=16, text_length=64, mission_length=16, batch_size=4))
     config.groups, config.em.window = 2, 0
-    config.model.belief.update(dict(size=128, hidden=256))
+    config.model.belief.update(dict(size=13, features=32, hidden=256))
     config.belief.update(dict(rows=1, walks=2, steps=20))
     config.data.worlds, config.jepa.between = 4, 1.0
     system = make_system(config.model, config.data.vocab, config.data.text_length, 7)

@@ -32,7 +32,7 @@ def tiny_config() -> ConfigDict:
     c.em.rows = ConfigDict(dict(habit=8, told=2, untold=2, ranked=2, posterior=2, prior=1, sleep=2, m_step=2, contrast=2,
                                 indicators=2))
     c.em.decisions = 2
-    c.model.belief.update(dict(size=8, hidden=8, members=2))
+    c.model.belief.update(dict(size=13, features=4, hidden=8, members=2))
     c.belief.update(dict(rows=1, walks=2, steps=5, horizon=2, anchors=2))
     c.data.worlds, c.schedule.every.belief, c.jepa.exploring, c.jepa.lead = 4, 1, 1, 2
     c.optimizer.warmup = 1
