@@ -179,6 +179,10 @@ def print_summary(report: dict[str, Any], episodes: list[Any]) -> None:
                   f"that the last did not; that none did: {kept['ambiguity_auroc']:.3f}"),
                  ("r^2/sigma^2", f"{dynamics['experts']['calibration']:.2f}",
                   f"experts; exploring walks {dynamics['walks']['calibration']:.2f}")]
+        if believed := known["memory"].get("belief"):
+            of = {name: dynamics[name]["of the belief"]["calibration"] for name in ("experts", "walks")}
+            rows += [("the belief", f"{believed['told in the right cell']:.3f}", "of things out of view in their right cell; "
+                      f"ambiguity AUROC {believed['ambiguity_auroc']:.3f}; r^2/sigma^2 {of['experts']:.2f}, {of['walks']:.2f}")]
     print()
     for name, value, note in rows:
         print(f"  {name:22s} {value:>9s}  {note}")

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.reading import FirstLeg
+from hjepa_gfn.agent.returning import returns
 from hjepa_gfn.models.agent_network import Context
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import encode_start
@@ -15,6 +16,7 @@ from hjepa_gfn.plans import Plan
 
 Percept = dict[str, jnp.ndarray]
 TOO_VAGUE = 1e6  # added to the energy of plans that cannot be acted on: they come last
+REMEMBERED = ("tried", "faced", "blocked")  # what percepts say of the episode before (`worlds.remembering`), if it is to count
 HABIT = (1 << 30) + 8  # folded into a decision's key for its draw by habit
 
 
@@ -72,6 +74,15 @@ def habit_log_prob(
     -log of the number of actions. `tried`: see `log_habits`."""
     begins = log_habit_of(system, params, context, leg.action[:, 0], tried)
     return jnp.where(leg.count == 0, -np.log(system.jepa.sizes.num_actions), begins)
+
+
+def how_legs_begin(
+    system: System, params: Params, context: Context, leg: FirstLeg, percept: Percept
+) -> jnp.ndarray:
+    """`habit_log_prob` of legs [R], where what percepts [R] remember counts: actions that were tried before, and legs that lead
+    back to what the agent stood before already (`returning.returns`)."""
+    begins = habit_log_prob(system, params, context, leg, percept.get("tried"))
+    return begins - returns(leg, percept) if "faced" in percept else begins
 
 
 def draw_by_habit(key: jnp.ndarray, log_habit: jnp.ndarray, vague: jnp.ndarray) -> jnp.ndarray:

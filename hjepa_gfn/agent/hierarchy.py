@@ -9,7 +9,7 @@ from hjepa_gfn.agent.decision import (
     Decision,
     Percept,
     encode,
-    habit_log_prob,
+    how_legs_begin,
     passes_to_build,
     which_of,
 )
@@ -93,7 +93,7 @@ def plan_down(
     if choose_by == "habit":
         view = actor_view(params, system.name)
         context, _ = encode(system, view, percept, mission)
-        begins = by_row(habit_log_prob(system, view, wide(context), made.leg, wide(percept.get("tried"))))
+        begins = by_row(how_legs_begin(system, view, wide(context), made.leg, wide(percept)))
     best = which_of(key, by_row(made.energy), by_row(made.leg.count == 0), begins) + jnp.arange(batch) * samples
     found = jax.tree.map(lambda x: x[best], made)
     passes = by_row(made.passes).sum(1) + (choose_by == "habit")

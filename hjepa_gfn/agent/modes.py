@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.decision import (
+    REMEMBERED,
     Decision,
     Percept,
     encode,
-    habit_log_prob,
+    how_legs_begin,
     log_habit_of,
     log_habits,
     passes_to_build,
@@ -61,7 +62,7 @@ def plan(
     vague, by_row = leg.count == 0, lambda x: x.reshape(batch, samples)
     begins = None
     if choose == "habit":
-        begins = by_row(habit_log_prob(system, params, wide, leg, wide_of(percept.get("tried"))))
+        begins = by_row(how_legs_begin(system, params, wide, leg, wide_of(percept)))
     best = which_of(key, by_row(energy), by_row(vague), begins) + jnp.arange(batch) * samples
     pick = lambda tree: jax.tree.map(lambda x: x[best], tree)  # noqa: E731
     passes = 1 + (passes_to_build(system, plans.num_edits) + 1).reshape(batch, samples).sum(1)
@@ -116,7 +117,8 @@ def compiled(system: System, options: Any) -> dict[str, Any]:
       UserError: options that make no sense, or, with several actors, are not there.
     """
     chosen = options_of(options)
-    veto, choose, go_on, tried = (options.get(name, OLDER[name]) for name in ("veto", "choose", "go_on", "tried"))
+    veto, choose, go_on, tried, back = (
+        options.get(name, OLDER[name]) for name in ("veto", "choose", "go_on", "tried", "returns"))
     if system.lower and chosen.choose == "habit":
         raise UserError("agent.optimise.choose='habit': with several actors the first one's plan does not say what to do first")
     if choose not in ("energy", "habit"):
@@ -125,11 +127,17 @@ def compiled(system: System, options: Any) -> dict[str, Any]:
         raise UserError(f"agent.veto={veto}: must be a probability from 0 (never) to below 1")
     if tried < 0:
         raise UserError(f"agent.tried={tried}: nats from 0 (what was tried is forgotten) on")
+    if back < 0:
+        raise UserError(f"agent.returns={back}: nats from 0 (where a leg leads back to does not count) on")
 
     def weighed(percept: Percept) -> Percept:
-        """Percepts whose counts of what was tried are nats against it, if they are to count."""
-        rest = {name: value for name, value in percept.items() if name != "tried"}
-        return {**rest, "tried": tried * percept["tried"]} if tried and "tried" in percept else rest
+        """Percepts whose counts of what was tried, and of where the agent stood, are nats against it, if they are to count."""
+        rest = {name: value for name, value in percept.items() if name not in REMEMBERED}
+        if tried and "tried" in percept:
+            rest["tried"] = tried * percept["tried"]
+        if back and "faced" in percept:
+            rest |= {"faced": back * percept["faced"], "blocked": percept["blocked"]}
+        return rest
 
     def planned(p, k, o, m, *held):
         if system.lower:

@@ -23,13 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from hjepa_gfn.agent.decision import (
+    REMEMBERED,
     TOO_VAGUE,
     Decision,
     Percept,
     Trace,
     draw_by_habit,
     encode,
-    habit_log_prob,
+    how_legs_begin,
     passes_to_build,
 )
 from hjepa_gfn.agent.elaboration import Memory, edge_name, edge_risk, elaborate, nothing_made, recall, true_risk
@@ -88,7 +89,7 @@ class Scene(NamedTuple):
     options: Optimise
     narrow: Narrow | None = None
     memory: Memory | None = None  # [R, S] with characteristics
-    tried: jnp.ndarray | None = None  # [R, A]: see `decision.log_habits`
+    remembered: Percept | None = None  # [R] what percepts remember: see `decision.how_legs_begin`
 
 
 def score(scene: Scene, plan: Plan) -> tuple[jnp.ndarray, jnp.ndarray | None]:
@@ -117,7 +118,7 @@ def beginning(scene: Scene, plan: Plan) -> dict[str, jnp.ndarray | None]:
     leg = first_leg(system, params, plan)
     habit = None
     if scene.options.choose == "habit":
-        habit = habit_log_prob(system, params, scene.context, leg, scene.tried)
+        habit = how_legs_begin(system, params, scene.context, leg, scene.remembered)
     return {"vague": leg.count == 0, "habit": habit}
 
 
@@ -205,7 +206,7 @@ def optimise(
     ground = take_ground(make_ground(system, params, *start), rows)
     memory = nothing_made(system, params, b, most // max(options.elaborate, 1)) if system.characteristics else None
     scene = Scene(system, params, take(context, rows), ground, options, narrow, take(memory, rows),
-                  take(percept.get("tried"), rows))
+                  take({name: percept[name] for name in REMEMBERED if name in percept}, rows))
     by_row = lambda x: x.reshape(b, c, *x.shape[1:])  # noqa: E731
     chains, passes = begin(scene, key, temperature, take(left, rows))
     k_moves = jax.random.fold_in(key, FAR + 1)

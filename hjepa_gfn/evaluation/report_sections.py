@@ -195,6 +195,15 @@ def world_model(report: Mapping[str, Any], plots: Sequence[str]) -> str:
     ]
     if not isinstance(report.get("world_model"), dict):
         return ""
+    if "belief" in report["world_model"].get("memory", {}):
+        lines += [
+            ("things out of view that the belief has in the right cell", "memory.belief.told in the right cell"),
+            ("their places, R²: told by the belief", "memory.belief.things out of view"),
+            ("the same, read off the embedding", "memory.embedding.things out of view"),
+            ("the belief's ambiguity, AUROC, where a percept shows cells that none before it did",
+             "memory.belief.ambiguity_auroc"),
+            ("the belief's r² / σ², experts", "dynamics.experts.of the belief.calibration"),
+            ("the belief's r² / σ², walks", "dynamics.walks.of the belief.calibration")]
     rows = "".join(f"<dt>{esc(words)}</dt><dd>{number(report, f'world_model.{key}')}</dd>" for words, key in lines)
     lead = "Held-out episodes of experts, and exploring walks on test seeds. Probes are fitted on half of the walks, to what " \
            "the simulator knows, and tested on the other half; the agent never sees their targets."

@@ -77,13 +77,18 @@ def moved_by(cells: Array, action: Array, forward: Array) -> Array:
     return where(action == RIGHT, turned(cells[..., ::-1, :, :]), after)
 
 
-def moved(known: Array, action: Array) -> Array:
-    """Maps [..., M, M, 3] as they lie around the agent after actions int [...]: forward goes a step where the cell ahead is
-    free."""
-    xp = np if isinstance(known, np.ndarray) else jnp
+def cell_ahead(known: Array) -> Array:
+    """The cell ahead of the agent in maps [..., M, M, c]: [..., c]."""
     i, j = own_cell(known.shape[-2])
-    free = passable(known[..., i, j - 1, :])
-    return moved_by(known, action, xp.where(free[..., None, None, None], shifted(known), known))
+    return known[..., i, j - 1, :]
+
+
+def moved(known: Array, action: Array, cells: Array | None = None) -> Array:
+    """Maps [..., M, M, 3] as they lie around the agent after actions int [...]: forward goes a step where the cell ahead is
+    free. `cells` [..., M, M, c]: what lies there besides, moved instead."""
+    xp = np if isinstance(known, np.ndarray) else jnp
+    cells, free = known if cells is None else cells, passable(cell_ahead(known))
+    return moved_by(cells, action, xp.where(free[..., None, None, None], shifted(cells), cells))
 
 
 def seen(known: Array, view: Array, action: Array) -> Step:

@@ -19,7 +19,7 @@ from hjepa_gfn.evaluation import report as report_module
 from hjepa_gfn.evaluation.report import EdgeView, EpisodeView, PlanView, TextView, write_report
 from hjepa_gfn.evaluation.report_html import look_up
 from hjepa_gfn.evaluation.report_player import playback, render_player
-from hjepa_gfn.evaluation.report_sections import facts, headline
+from hjepa_gfn.evaluation.report_sections import facts, headline, world_model
 
 VOID = {"meta", "link", "img", "input", "br"}
 NASTY = '</script><script>alert(1)</script><img src=x onerror="alert(2)"> & "quotes" \' <!--'
@@ -38,10 +38,12 @@ REPORT = {
         "subgoal": {"std": 0.91, "rankme": 23.9, "sigreg_over_floor": 2.2, "pred_over_copy": 1.02},
     },
     "world_model": {
-        "dynamics": {"experts": {"calibration": 0.97, "true_action_best": 0.88}, "walks": {"calibration": 1.31}},
+        "dynamics": {"experts": {"calibration": 0.97, "true_action_best": 0.88, "of the belief": {"calibration": 1.02}},
+                     "walks": {"calibration": 1.31, "of the belief": {"calibration": 1.08}}},
         "memory": {"percept": {"lone object out of view": 0.99},
                    "embedding": {"lone object out of view": 0.913, "ambiguity_auroc": 0.713, "ambiguity_auroc_last": 0.842,
-                                 "direction": 0.99}},
+                                 "direction": 0.99, "things out of view": 0.53},
+                   "belief": {"told in the right cell": 0.987, "things out of view": 0.964, "ambiguity_auroc": 0.905}},
     },
     "violations": {"planning": {"no-detours": 0.38, "walls-stand": 0.5}, "bot": {"no-detours": 0.02, "walls-stand": 0.0}},
     "training": {"steps": 6000, "losses": {"jepa": 0.4}},
@@ -132,8 +134,9 @@ def test_numbers_on_the_page_are_those_of_the_report(written):
     measured = ["posterior_elbo", "posterior_eubo", "energy_auroc_final_vs_draft"]
     measured += [f"{top}.{k}" for top in ("success_rate", "text_nll_per_token") for k in REPORT[top]]
     measured += [f"{top}.{row}.{k}" for top in ("jepa", "violations") for row, values in REPORT[top].items() for k in values]
-    known = REPORT["world_model"]
-    measured += [f"world_model.{a}.{b}.{k}" for a, rows in known.items() for b, row in rows.items() for k in row]
+    leaves = lambda value, path: [  # noqa: E731
+        leaf for k, below in value.items() for leaf in leaves(below, f"{path}.{k}")] if isinstance(value, dict) else [path]
+    measured += leaves(REPORT["world_model"], "world_model")
     assert keys == set(measured)
     for key, exact, words in shown:
         value = look_up(numbers, key)
@@ -293,3 +296,9 @@ def test_what_cannot_be_written_is_one_clear_line_and_damages_nothing(tmp_path, 
 def test_a_time_that_holds_the_training_is_not_called_evaluation():
     assert "of evaluation" in facts({"wall_seconds": 83.25})
     assert "from the corpus to this page" in facts({"wall_seconds": 83.25, "training": {"seconds_corpus_and_training": 60.0}})
+
+
+def test_a_belief_is_spoken_of_where_there_is_one():
+    known = REPORT["world_model"]
+    without = {**known, "memory": {name: row for name, row in known["memory"].items() if name != "belief"}}
+    assert "the belief" in world_model(REPORT, []) and "the belief" not in world_model({"world_model": without}, [])

@@ -54,7 +54,7 @@ def test_what_a_config_says_of_percepts_reaches_the_world_that_its_agent_acts_in
     config = get_config()
     for heading, size in (("compass", 0), ("turned", 0), ("turned", 11), ("placed", 0), ("placed", 11)):
         config.data.heading, config.data.map = heading, size
-        agent = SimpleNamespace(system=system_from(config, 16, 7))
+        agent = SimpleNamespace(system=system_from(config, 16, 7), config=config)
         assert (agent.system.heading, agent.system.map) == (heading, size)
         world = world_for(agent, LEVEL, 2)
         first = make_world(LEVEL, 2).reset([1, 2]).percept["direction"]
