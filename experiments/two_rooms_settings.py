@@ -26,8 +26,9 @@ class Setting:
 
 
 # Windows of 8 steps out of walks of 24: they show walls that block (18 % of steps; 9 % from a walk's begin) beside crossings of
-# the door (11 %), and training is long enough to learn where the door ends. A run takes a minute on two cores.
-SMALL = PixelTraining(rooms=Rooms(roam=24), steps=4800, window=8, horizon=8)
+# the door (11 %), training is long enough to learn where the door ends, and walls stand at six places. A run takes a minute on
+# two cores.
+SMALL = PixelTraining(rooms=Rooms(roam=24, wall=(7, 12)), steps=4800, window=8, horizon=8)
 
 # facebookresearch/eb_jepa, `examples/ac_video_jepa/cfgs/train.yaml` and `eval.yaml`: 17 images a walk, of which 8 are
 # predicted; 11 of 12 scheduled epochs of 100,000 walks are run. SIGReg is ours; its weight makes collapse cost what it costs
