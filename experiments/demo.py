@@ -35,4 +35,4 @@ def demo(config: Any) -> None:
 
 
 if __name__ == "__main__":
-    cli.main(demo, config="babyai_gotolocal")
+    cli.main(demo, config="babyai_belief")

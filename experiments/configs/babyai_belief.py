@@ -1,5 +1,6 @@
-"""The demo's agent with a belief over the world's state, trained on exploring walks besides the exemplary actor's episodes. For
-the world model alone (no plans), with the own direction and load kept by the JEPA's states, a quarter of an hour on two cores:
+"""The configuration of `make demo`: `babyai_gotolocal` with a belief over the world's state, trained on exploring walks besides
+the exemplary actor's episodes. For the world model alone (no plans), with the own direction and load kept by the JEPA's states,
+a quarter of an hour on two cores:
 
     python -m experiments.train --config=babyai_belief:world_model --workdir=runs/world --data_dir=CORPUS
     python -m experiments.diagnose --checkpoint=runs/world --data_dir=CORPUS

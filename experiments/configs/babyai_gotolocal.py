@@ -1,4 +1,5 @@
-"""GoToLocal on two CPU cores: the configuration of `make demo`. Every field can be overridden: --config.em.epsilon=0.1"""
+"""GoToLocal on two CPU cores: the configuration of `make demo`, but for its belief (`babyai_belief`). Every field can be
+overridden: --config.em.epsilon=0.1"""
 from ml_collections import ConfigDict
 
 
