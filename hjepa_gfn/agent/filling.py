@@ -1,7 +1,7 @@
 """What an agent perceives where a view is missing (`agent.fill`): nothing, the last view, or what it believes it would see."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -40,25 +40,37 @@ class Filling:
     def reset(self, seeds: Sequence[int]) -> Observation:
         """See `World.reset`."""
         observation = self.world.reset(seeds)
-        self._last = observation.percept["view"]
+        self._before = observation.percept["view"]  # the last view, or the belief, before the newest percept
         if self.kept:
             self.kept.begin(len(seeds))
-        return self._filled(observation)
+            self._before = self.kept.state
+        return self.show(observation)
 
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray]:
         """See `World.step`."""
         observation, reward, done = self.world.step(actions)
+        self._before = self._shown
         if self.kept:
             self.kept.act(actions)
-        return self._filled(observation), reward, done
+            self._before = self.kept.state
+        return self.show(observation), reward, done
 
-    def _filled(self, observation: Observation) -> Observation:
+    def displace(self, rows: Sequence[int]) -> Observation:
+        """See `Remembering.displace`."""
+        return self.show(self.world.displace(rows))
+
+    def tamper(self, change: Callable[[np.ndarray], np.ndarray]) -> Observation:
+        """See `Remembering.tamper`."""
+        return self.show(self.world.tamper(change))
+
+    def show(self, observation: Observation) -> Observation:
+        """The newest percept, filled in by what was known before it."""
         view = observation.percept["view"]
         gone = ~view[..., :3].any(axis=(1, 2, 3))  # sectors (`worlds.heading`) are known without seeing
-        known = np.asarray(self._expect(self.kept.params, self.kept.state)) if self.kept else self._last
-        filled = view.copy()
-        filled[gone, ..., :3] = known[gone, ..., :3]
+        known = np.asarray(self._expect(self.kept.params, self._before)) if self.kept else self._before
+        self._shown = view.copy()
+        self._shown[gone, ..., :3] = known[gone, ..., :3]
         if self.kept:
+            self.kept.state = self._before
             self.kept.perceive(observation.percept, ~gone)
-        self._last = filled
-        return observation._replace(percept={**observation.percept, "view": filled})
+        return observation._replace(percept={**observation.percept, "view": self._shown})

@@ -92,6 +92,31 @@ def test_the_belief_says_what_it_expects_and_learns_of_what_is_there_alone():
     np.testing.assert_array_equal(found, np.where(missing[..., None, None, None], expected, views()))
 
 
+def test_an_accident_of_the_newest_view_replaces_it():
+    """What is shown in a view's place is filled in, and believed, as if the view had never been there."""
+    class Broken(Played):
+        def tamper(self, change):
+            found = self.now()
+            return found._replace(percept={**found.percept, "view": change(found.percept["view"])})
+
+        displace = lambda self, rows: self.tamper(lambda view: np.roll(view, 1, axis=1))
+
+    actions = np.random.default_rng(1).integers(0, 7, (ROWS, 3))
+    for fill in ("last", "belief"):
+        played = views()
+        played[:, 1] = 0
+        world, other = (Filling(w, fill, BELIEF, params()) for w in (Broken(views()), Played(played)))
+        for one in (world, other):
+            one.reset([5, 9])
+        shown_first, want = world.step(actions[:, 0])[0], other.step(actions[:, 0])[0].percept["view"]
+        gone = world.tamper(np.zeros_like).percept["view"]
+        np.testing.assert_array_equal(gone, want)
+        assert not np.array_equal(gone, shown_first.percept["view"])
+        if fill == "belief":
+            np.testing.assert_allclose(world.kept.state, other.kept.state, atol=1e-6)
+        assert np.array_equal(world.displace([0]).percept["view"], np.roll(views()[:, 1], 1, axis=1))
+
+
 def test_cells_that_the_belief_is_not_sure_of_count_as_not_seen():
     s = jnp.asarray(np.random.default_rng(2).normal(size=(3, 170, 4)), jnp.float32)
     sure, unsure = (np.asarray(believed_view(BELIEF, params(scale), s)) for scale in (9.0, 0.01))
