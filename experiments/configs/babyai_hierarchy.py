@@ -12,7 +12,7 @@ def get_config() -> ConfigDict:
     c.model.actors = (dict(scales=("clause", "subgoal")), dict(scales=("subgoal", "step")))
     c.model.share_layers = True
     c.agent.go_on = False  # plans are made from one percept: what is left of them serves worse than new ones
-    c.agent.plan_samples, c.agent.returns = 8, 2.0  # of many plans one that leads somewhere new: missions lead to several things
+    c.agent.plan_samples, c.agent.returns = 8, 2.0  # of many plans one that leads on: missions lead to several things
     # the first actor's plan, which is moved, does not say what to do first
     c.agent.optimise.update(dict(chains=1, choose="sample"))
     return c

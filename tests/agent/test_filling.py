@@ -62,6 +62,9 @@ def params(scale=1.0):
     return jax.tree.map(lambda leaf: jnp.asarray(scale * rng.normal(size=leaf.shape), jnp.float32), nn.unbox(made)["params"])
 
 
+expect = jax.jit(functools.partial(believed_view, BELIEF))
+
+
 def test_missing_views_are_drawn_by_episode_and_never_the_first():
     missing = [gone(shown(Missing(Played(views()), share))) for share in (0.5, 0.5, 0.0)]
     assert 2 < missing[0].sum() < 10 and not missing[0][:, 0].any() and not np.array_equal(*missing[0])
@@ -86,8 +89,8 @@ def test_the_belief_says_what_it_expects_and_learns_of_what_is_there_alone():
     actions = np.random.default_rng(1).integers(0, 7, (ROWS, STEPS))
     found = shown(Filling(Missing(Played(views()), 0.5), "belief", BELIEF, params()), actions)
     percept = {"view": views(), "direction": np.tile(np.arange(STEPS + 1) % 4, (ROWS, 1))}
-    prior, _ = watch(BELIEF, params(), percept, actions, ~missing)
-    expected = np.asarray(believed_view(BELIEF, params(), prior.reshape(-1, *prior.shape[2:]))).reshape(views().shape)
+    prior, _ = jax.jit(functools.partial(watch, BELIEF))(params(), percept, actions, ~missing)
+    expected = np.asarray(expect(params(), prior.reshape(-1, *prior.shape[2:]))).reshape(views().shape)
     assert len(np.unique(expected[missing])) > 2
     np.testing.assert_array_equal(found, np.where(missing[..., None, None, None], expected, views()))
 
@@ -119,7 +122,7 @@ def test_an_accident_of_the_newest_view_replaces_it():
 
 def test_cells_that_the_belief_is_not_sure_of_count_as_not_seen():
     s = jnp.asarray(np.random.default_rng(2).normal(size=(3, 170, 4)), jnp.float32)
-    sure, unsure = (np.asarray(believed_view(BELIEF, params(scale), s)) for scale in (9.0, 0.01))
+    sure, unsure = (np.asarray(expect(params(scale), s)) for scale in (9.0, 0.01))
     assert sure.any() and not unsure.any()
 
 

@@ -94,15 +94,20 @@ def test_only_legs_that_lead_somewhere_else_and_back_count():
 def test_returns_weigh_on_plans_and_not_on_how_they_begin():
     system, params = tiny.system(), tiny.params()
     percept, mission = tiny.percepts(2), jnp.zeros((2, tiny.MISSION), jnp.int32)
-    context, _ = decision.encode(system, params, percept, mission)
     leg = legs([FORWARD], [FORWARD])
     faced = np.zeros((2, 13, 13), np.float32)
     faced[1, 6, 4] = 1.5
-    plain = decision.how_legs_begin(system, params, context, leg, percept)
-    weighed = decision.how_legs_begin(
-        system, params, context, leg, {**percept, "faced": jnp.asarray(faced), "blocked": jnp.zeros(faced.shape, bool)})
+
+    @jax.jit
+    def run(params, faced):
+        context, _ = decision.encode(system, params, percept, mission)
+        knows = {**percept, "faced": faced, "blocked": jnp.zeros(faced.shape, bool)}
+        plain, weighed = (decision.how_legs_begin(system, params, context, leg, seen) for seen in (percept, knows))
+        return plain, weighed, decision.habit_log_prob(system, params, context, leg)
+
+    plain, weighed, habit = run(params, faced)
     np.testing.assert_allclose(plain - weighed, [0.0, 1.5], atol=1e-6)
-    np.testing.assert_allclose(plain, decision.habit_log_prob(system, params, context, leg), atol=1e-6)
+    np.testing.assert_allclose(plain, habit, atol=1e-6)
 
 
 def test_legs_that_lead_back_are_taken_less_and_habits_do_not_know():
@@ -112,11 +117,13 @@ def test_legs_that_lead_back_are_taken_less_and_habits_do_not_know():
     options.update(dict(plan_samples=6, tried=0.0))
     options.optimise.update(dict(chains=6, moves=0))
     percept, mission, key = tiny.percepts(rows), tiny.words(rows, tiny.MISSION), jax.random.key(3)
-    blocked = jnp.zeros((rows, 13, 13), bool)
+    blocked, compiled = jnp.zeros((rows, 13, 13), bool), {}
+    for nats in (0.0, 60.0):
+        options.returns = nats
+        compiled[nats] = modes.compiled(system, options)
 
     def chosen(nats, faced):
-        options.returns = nats
-        act, seen = modes.compiled(system, options), {**percept, "faced": faced, "blocked": blocked}
+        act, seen = compiled[nats], {**percept, "faced": faced, "blocked": blocked}
         made = act["plan"](params, key, seen, mission), act["optimise"](params, key, seen, mission, 0, False)[0]
         return [decision.leg for decision in made], act["habitual"](params, key, seen, mission)
 

@@ -241,7 +241,7 @@ def test_what_has_left_the_view_is_kept_where_it_lies():
     view[0, 0, i, j] = (BALL, 2, 0)
     percept, turns = {"view": view, "direction": np.zeros((1, 3), np.int32)}, np.full((1, 2), LEFT, np.int32)
     still = jax.tree.map(lambda leaf: jnp.zeros_like(leaf), {k: v for k, v in params().items() if k.startswith("predictor")})
-    _, belief = watch(BELIEF, {**params(), **still}, percept, turns, np.ones((1, 3), bool))
+    _, belief = jax.jit(functools.partial(watch, BELIEF))({**params(), **still}, percept, turns, np.ones((1, 3), bool))
     kept = np.asarray(belief[0, 0, place(i, j)])
     middle, grid = M // 2, np.asarray(belief[0, :, :-1]).reshape(3, M, M, F)
     assert np.abs(kept).max() > 0
