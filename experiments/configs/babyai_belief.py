@@ -21,6 +21,7 @@ def get_config(part: str = "agent") -> ConfigDict:
     if part == "world_model":
         c.em.rows.habit = 8
         c.model.compass = True
+        # on PickupLoc, where little is carried, 0.6 and 5.0 keep the load readable
         c.jepa.update(dict(anti_collapse="gaussian", regularise=1.0, compass=3.0))
         c.schedule.update(dict(jepa_steps=1600, ground_steps=0, em_steps=600))
         c.schedule.every.update(dict(habit=0, ground=0, e_step=0, sleep=0, m_step=0, contrast=0, indicators=0))
