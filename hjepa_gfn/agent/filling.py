@@ -4,7 +4,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from hjepa_gfn.agent.believing import KeptBelief, believed_view
@@ -35,7 +34,6 @@ class Filling:
         self.percept_spec, self.num_actions, self.action_names = world.percept_spec, world.num_actions, world.action_names
         self.situation, self.render, self.pose = world.situation, world.render, world.pose
         self.kept = KeptBelief(belief, params) if fill == "belief" else None
-        self._expect = jax.jit(lambda p, s: believed_view(belief, p, s))
 
     def reset(self, seeds: Sequence[int]) -> Observation:
         """See `World.reset`."""
@@ -67,9 +65,10 @@ class Filling:
         """The newest percept, filled in by what was known before it."""
         view = observation.percept["view"]
         gone = ~view[..., :3].any(axis=(1, 2, 3))  # sectors (`worlds.heading`) are known without seeing
-        known = np.asarray(self._expect(self.kept.params, self._before)) if self.kept else self._before
         self._shown = view.copy()
-        self._shown[gone, ..., :3] = known[gone, ..., :3]
+        if gone.any():
+            known = believed_view(self.kept.belief, self.kept.params, self._before) if self.kept else self._before
+            self._shown[gone, ..., :3] = np.asarray(known)[gone, ..., :3]
         if self.kept:
             self.kept.state = self._before
             self.kept.perceive(observation.percept, ~gone)

@@ -106,7 +106,6 @@ class IndicatorReader:
         self._advance = jax.jit(advance)
         self._error = jax.jit(lambda *inputs: prediction_error(system, *inputs))
         self.kept = KeptBelief(system.belief, agent.params["belief"]) if system.belief else None
-        self._surprise = jax.jit(lambda *inputs: percept_surprise(system.belief, *inputs))
         self.begin(seed)
 
     def begin(self, seed: int) -> None:
@@ -152,7 +151,8 @@ class IndicatorReader:
         if self.before is not None:
             error = np.asarray(self._error(self.agent.params, *self.before, percept), np.float64)
             if self.kept:
-                unexpected = np.asarray(self._surprise(self.kept.params, self.kept.state, percept["view"]), np.float64)
+                unexpected = np.asarray(
+                    percept_surprise(self.kept.belief, self.kept.params, self.kept.state, percept["view"]), np.float64)
         # of a world that is remembered; without a map nothing can contradict it
         contradiction = np.asarray(observation.percept.get("contradicted", np.full(batch, np.nan)), np.float64)
         kinds = self.agent.kinds

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 
 from hjepa_gfn.agent.reading import FirstLeg
 from hjepa_gfn.worlds.babyai import FORWARD, LEFT, RIGHT
+from hjepa_gfn.worlds.heading import STRIDE
 
 # (i, j) of a step, in a map that looks towards smaller j, by quarter turns to the right
-STEP = ((0, -1), (1, 0), (0, 1), (-1, 0))
+STEP = STRIDE[:, ::-1] * (1, -1)
 
 
 def end_of(leg: FirstLeg, blocked: jnp.ndarray) -> tuple[jnp.ndarray, jnp.ndarray]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hjepa_gfn.worlds import egocentric_map
-from hjepa_gfn.worlds.babyai import FORWARD, LEFT, RIGHT
+from hjepa_gfn.worlds.babyai import LEFT, RIGHT
 from hjepa_gfn.worlds.heading import channels, check_heading, placed, stride, turned
 from hjepa_gfn.worlds.language import BOX, KEY, UNSEEN
 from hjepa_gfn.worlds.protocol import Observation, World
@@ -54,9 +54,9 @@ class Remembering:
             self._counts(i)[self._action[i]] += 1
         self._before = egocentric_map.moved(self._known, self._action)
         self._faced_before = egocentric_map.moved(self._known, self._action, self._faced)
-        goes = (self._action == FORWARD) & egocentric_map.passable(egocentric_map.cell_ahead(self._known))
-        self._arrived = goes | (self._action == LEFT) | (self._action == RIGHT)
-        self._place = self._place + stride(self._known, self._turns, self._action, self.size)
+        gone = stride(self._known, self._turns, self._action, self.size)
+        self._arrived = gone.any(-1) | (self._action == LEFT) | (self._action == RIGHT)
+        self._place = self._place + gone
         observation, reward, done = self.world.step(actions)
         self._done = np.asarray(done)
         return self.show(observation), reward, done

@@ -62,7 +62,7 @@ def params(scale=1.0):
     return jax.tree.map(lambda leaf: jnp.asarray(scale * rng.normal(size=leaf.shape), jnp.float32), nn.unbox(made)["params"])
 
 
-expect = jax.jit(functools.partial(believed_view, BELIEF))
+expect = functools.partial(believed_view, BELIEF)
 
 
 def test_missing_views_are_drawn_by_episode_and_never_the_first():
