@@ -93,6 +93,7 @@ def get_config() -> ConfigDict:
         go_on=True,           # whether, of several actors, those above the finest go on with what is left of their plans
         veto=0.05,            # a plan is left where the habit gives its next action less probability; 0: never
         tried=2.0,            # nats against an action for each time that it was taken before in the same place and percept
+        stood=8.0,            # nats against an action for each time that things stood before as it would leave them
         returns=0.0,          # nats against a plan for each time that its first leg's end was come to before
         fill="",              # what is perceived where a view is missing: "" nothing, the "last" one, or by the "belief"
         temperature=0.9, habit_temperature=1.0, leave_distance=3, max_steps=64,

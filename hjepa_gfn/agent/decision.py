@@ -16,7 +16,8 @@ from hjepa_gfn.plans import Plan
 
 Percept = dict[str, jnp.ndarray]
 TOO_VAGUE = 1e6  # added to the energy of plans that cannot be acted on: they come last
-REMEMBERED = ("tried", "faced", "blocked")  # what percepts say of the episode before (`worlds.remembering`), if it is to count
+# what percepts say of the episode before (`worlds.remembering`), if it is to count
+REMEMBERED = ("tried", "stood", "faced", "blocked")
 HABIT = (1 << 30) + 8  # folded into a decision's key for its draw by habit
 
 
@@ -54,7 +55,8 @@ def passes_to_build(system: System, edits: jnp.ndarray) -> jnp.ndarray:
 
 def log_habits(system: System, params: Params, context: Context, tried: jnp.ndarray | None = None) -> jnp.ndarray:
     """log probabilities [R, A] of the habit, where `tried` [R, A] nats are held against actions that were taken before in the
-    same situation (`agent.tried`): what did not help will not help, and the habit itself remembers nothing."""
+    same situation (`agent.tried`), or lead back to how things stood (`agent.stood`): what did not help will not help, and the
+    habit itself remembers nothing."""
     logits = system.net(params, context, method="habit")
     return jax.nn.log_softmax(logits if tried is None else logits - tried)
 

@@ -117,8 +117,8 @@ def compiled(system: System, options: Any) -> dict[str, Any]:
       UserError: options that make no sense, or, with several actors, are not there.
     """
     chosen = options_of(options)
-    veto, choose, go_on, tried, back = (
-        options.get(name, OLDER[name]) for name in ("veto", "choose", "go_on", "tried", "returns"))
+    veto, choose, go_on, tried, stood, back = (
+        options.get(name, OLDER[name]) for name in ("veto", "choose", "go_on", "tried", "stood", "returns"))
     if system.lower and chosen.choose == "habit":
         raise UserError("agent.optimise.choose='habit': with several actors the first one's plan does not say what to do first")
     if choose not in ("energy", "habit"):
@@ -127,14 +127,17 @@ def compiled(system: System, options: Any) -> dict[str, Any]:
         raise UserError(f"agent.veto={veto}: must be a probability from 0 (never) to below 1")
     if tried < 0:
         raise UserError(f"agent.tried={tried}: nats from 0 (what was tried is forgotten) on")
+    if stood < 0:
+        raise UserError(f"agent.stood={stood}: nats from 0 (whether things stood so before does not count) on")
     if back < 0:
         raise UserError(f"agent.returns={back}: nats from 0 (where a leg leads back to does not count) on")
 
     def weighed(percept: Percept) -> Percept:
-        """Percepts whose counts of what was tried, and of where the agent stood, are nats against it, if they are to count."""
+        """Percepts whose counts of what was tried or leads back, and of where the agent stood, are nats against it, if they are
+        to count: in "tried" those against actions, in "faced" those against where legs lead."""
         rest = {name: value for name, value in percept.items() if name not in REMEMBERED}
-        if tried and "tried" in percept:
-            rest["tried"] = tried * percept["tried"]
+        if (tried or stood) and "tried" in percept:
+            rest["tried"] = tried * percept["tried"] + stood * percept["stood"]
         if back and "faced" in percept:
             rest |= {"faced": back * percept["faced"], "blocked": percept["blocked"]}
         return rest
@@ -150,7 +153,7 @@ def compiled(system: System, options: Any) -> dict[str, Any]:
     # what those above the finest hold in episodes [B] that begin
     blank = {"blank": lambda batch: tuple(root_plan(actor.spec, (batch,)) for actor in system.actors[:-1])}
     doubt = {"doubted": jax.jit(lambda p, o, m, a: doubted(system, p, weighed(o), m, a, veto))} if veto else {}
-    anew = {"doubted_anew": doubt["doubted"]} if veto and tried else {}
+    anew = {"doubted_anew": doubt["doubted"]} if veto and (tried or stood) else {}
     return (blank if system.lower else {}) | doubt | anew | {
         "optimise": jax.jit(lambda p, k, o, *rest: optimised(p, k, weighed(o), *rest)),
         "habitual": jax.jit(lambda p, k, o, m: habitual(system, p, k, weighed(o), m, options.habit_temperature)),

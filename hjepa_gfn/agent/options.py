@@ -54,7 +54,7 @@ class Optimise:
 
 
 # fields of `config.agent` that older exports lack, and how these act
-OLDER = {"veto": 0.0, "choose": "energy", "go_on": True, "tried": 0.0, "returns": 0.0, "fill": ""}
+OLDER = {"veto": 0.0, "choose": "energy", "go_on": True, "tried": 0.0, "stood": 0.0, "returns": 0.0, "fill": ""}
 
 
 def changed(agent: Any, changes: Iterable[str]) -> Any:

@@ -153,8 +153,9 @@ def test_a_new_plan_that_begins_with_what_was_tried_in_vain_is_no_plan():
     assert counts["passes"] == (10 + 11 + 12) + 3 + 2, "plans, the habit asked of each, and its own two actions"
 
 
-def test_what_was_tried_counts_in_all_modes_and_by_default_in_none():
-    """Of the compiled functions themselves: with 60 nats held against an action others are taken; with none, all is as ever."""
+def test_what_was_tried_or_leads_back_counts_in_all_modes_and_only_if_it_is_to():
+    """Of the compiled functions themselves: with 60 nats held against an action others are taken; with none, all is as ever.
+    What leads back to how things stood counts in the same way."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import tiny
 
@@ -163,7 +164,7 @@ def test_what_was_tried_counts_in_all_modes_and_by_default_in_none():
 
     system, params, rows = tiny.system(), tiny.params(), 40
     options = get_config().agent.copy_and_resolve_references()
-    options.update(dict(plan_samples=6, veto=0.05))
+    options.update(dict(plan_samples=6, veto=0.05, stood=0.0))
     options.optimise.update(dict(chains=6, moves=0))
     percept, mission = tiny.percepts(rows), tiny.words(rows, tiny.MISSION)
     actions = system.jepa.sizes.num_actions
@@ -174,7 +175,7 @@ def test_what_was_tried_counts_in_all_modes_and_by_default_in_none():
         options.tried = tried
         act = modes.compiled(system, options)
         assert ("doubted_anew" in act) == (tried > 0)
-        seen, key = {**percept, "tried": against}, jax.random.key(3)
+        seen, key = {**percept, "tried": against, "stood": 0 * against}, jax.random.key(3)
         plan, optimised = act["plan"](params, key, seen, mission), act["optimise"](params, key, seen, mission, 0, False)[0]
         begins = [np.where(np.asarray(d.leg.count) > 0, np.asarray(d.leg.action)[:, 0], -1) for d in (plan, optimised)]
         doubt = act["doubted"](params, seen, mission, np.full(rows, 2, np.int32))
@@ -187,6 +188,17 @@ def test_what_was_tried_counts_in_all_modes_and_by_default_in_none():
     # not of all plans: some situations have no other that can be acted on
     assert all(new < old for new, old in zip(share(first[60.0])[1:], share(first[0.0])[1:], strict=True))
     assert not first[0.0][3].all() and first[60.0][3].all()
-    options.tried = -1.0
-    with pytest.raises(UserError, match="agent.tried=-1.0"):
-        modes.compiled(system, options)
+    habits = {}
+    for tried, stood in ((60.0, 0.0), (0.0, 60.0), (1.5, 0.0), (0.5, 1.0)):  # each as much as it is to count; 0: not at all
+        options.update(dict(tried=tried, stood=stood))
+        act, loud = modes.compiled(system, options), 9 * np.ones_like(against) * np.arange(actions)
+        seen = {**percept, "tried": against if tried else loud, "stood": against if stood else loud}
+        habits[tried, stood] = np.asarray(act["habitual"](params, key, seen, mission))
+        assert "doubted_anew" in act
+    np.testing.assert_array_equal(habits[60.0, 0.0], first[60.0][0])
+    np.testing.assert_array_equal(habits[0.0, 60.0], first[60.0][0])
+    np.testing.assert_array_equal(habits[1.5, 0.0], habits[0.5, 1.0])
+    assert 0 < (habits[1.5, 0.0] == 2).sum() < (first[0.0][0] == 2).sum()
+    for name in ("tried", "stood"):
+        with pytest.raises(UserError, match=f"agent.{name}=-1.0"):
+            modes.compiled(system, {**options.to_dict(), name: -1.0})
