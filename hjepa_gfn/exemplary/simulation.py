@@ -10,11 +10,22 @@ from minigrid.minigrid_env import MiniGridEnv
 
 from hjepa_gfn.exemplary.missions import Memory, Mission, read_mission
 from hjepa_gfn.worlds.babyai import DROP, FORWARD, LEFT, PICKUP, RIGHT, TOGGLE
-from hjepa_gfn.worlds.language import BALL, BOX, COLOUR_WORDS, DOOR, DOOR_STATES, KEY, OBJECT_WORDS, WALL
+from hjepa_gfn.worlds.language import (
+    BALL,
+    BOX,
+    CLOSED,
+    COLOUR_WORDS,
+    DOOR,
+    DOOR_STATES,
+    KEY,
+    LOCKED,
+    OBJECT_WORDS,
+    OPEN,
+    WALL,
+)
 
 Cell = tuple[int, int]
 DIRECTIONS: tuple[Cell, ...] = ((1, 0), (0, 1), (-1, 0), (0, -1))
-OPEN, CLOSED, LOCKED = range(3)
 CODES = {word: code for code, word in OBJECT_WORDS.items()}
 
 

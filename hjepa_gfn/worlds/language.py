@@ -15,6 +15,7 @@ UNSEEN, EMPTY, WALL, FLOOR, DOOR, KEY, BALL, BOX, GOAL, LAVA = range(10)
 OBJECT_WORDS = {DOOR: "door", KEY: "key", BALL: "ball", BOX: "box", GOAL: "goal", LAVA: "lava"}
 COLOUR_WORDS = ("red", "green", "blue", "purple", "yellow", "grey")
 DOOR_STATES = ("open", "closed", "locked")
+OPEN, CLOSED, LOCKED = range(3)
 DIRECTION_WORDS = ("east", "south", "west", "north")
 
 Place = tuple[int, int]  # (ahead, right) of the agent, in cells

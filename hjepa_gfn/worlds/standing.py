@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 from hjepa_gfn.worlds.babyai import DROP, FORWARD, LEFT, PICKUP, RIGHT, TOGGLE
 from hjepa_gfn.worlds.heading import STRIDE
-from hjepa_gfn.worlds.language import BALL, BOX, DOOR, EMPTY, KEY
+from hjepa_gfn.worlds.language import BALL, BOX, CLOSED, DOOR, EMPTY, KEY, LOCKED, OPEN
 
 Cell = tuple[int, int, int]  # (object, colour, state), as views have it
 NOTHING: Cell = (EMPTY, 0, 0)
-OPEN, CLOSED, LOCKED = range(3)
 
 
 class Standing(NamedTuple):

@@ -6,10 +6,10 @@ import pytest
 
 from hjepa_gfn.worlds import make_world
 from hjepa_gfn.worlds.babyai import DROP, FORWARD, LEFT, PICKUP, RIGHT, TOGGLE
-from hjepa_gfn.worlds.language import BALL, BOX, DOOR, EMPTY, KEY
+from hjepa_gfn.worlds.language import BALL, BOX, CLOSED, DOOR, EMPTY, KEY, LOCKED, OPEN
 from hjepa_gfn.worlds.missing import Missing
 from hjepa_gfn.worlds.remembering import Remembering
-from hjepa_gfn.worlds.standing import CLOSED, LOCKED, NOTHING, OPEN, Standing, changed, foreseen
+from hjepa_gfn.worlds.standing import NOTHING, Standing, changed, foreseen
 
 BLUE_KEY, RED_KEY, RED_BALL, RED_BOX = (KEY, 2, 0), (KEY, 0, 0), (BALL, 0, 0), (BOX, 0, 0)
 
