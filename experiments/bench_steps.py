@@ -76,13 +76,15 @@ def bench(config: Any, data_dir: str, names: list[str], repeats: int, longest: b
         raise UserError(f"--steps: no train step {min(unknown)}; there are {', '.join(task.train_steps)}")
     mesh, rules = make_mesh(**config.mesh), ShardingRules(**config.sharding)
     abstract = abstract_state(task.init, mesh, rules)
-    state = init_state(task.init, jax.random.key(config.seed), abstract)
-    if longest:
+    state = abstract  # shapes are all that compiling needs: several processes can compile beside each other on one GPU
+    if repeats:
+        state = init_state(task.init, jax.random.key(config.seed), abstract)
+    if repeats and longest:
         state = state.replace(params=never_stop(state.params))
     batch = put_batch(task.batch(0), mesh)
     flops, kind = step_flops(config), jax.devices()[0].device_kind
     peak = PEAK_TFLOPS.get(kind, 0.0) * mesh.devices.size
-    trained = sum(x.size for group, tree in state.params.items() if not is_copy(group) for x in jax.tree.leaves(tree))
+    trained = sum(x.size for group, tree in abstract.params.items() if not is_copy(group) for x in jax.tree.leaves(tree))
     out = {"device": kind, "devices": mesh.devices.size, "jax": jax.__version__, "parameters": trained,
            "batch_size": config.data.batch_size, "groups": config.groups, "compute": dict(config.model.compute),
            "longest_plans": longest, "peak_tflops": peak, "steps": {}}
