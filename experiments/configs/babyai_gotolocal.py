@@ -34,6 +34,7 @@ def get_config() -> ConfigDict:
         levels=[dict(name="subgoal", code=(5, 5, 3), action=(5, 5, 5, 5), longest=8, segments="legs")],
         width=64, heads=4, mlp=128, layers=2, context_layers=2, queries=4,
         max_legs=4, max_steps=5,
+        aim=True,             # whether a token of the context says what is at the cell that the mission aims at
         compute=dict(dtype="float32", remat="none", attention="xla"),  # of the trunk; see models.layers.Compute
         compass=False,        # whether heads read the own direction and load off the step states (with jepa.compass)
         reach=0,              # hidden width of the heads that judge empty edges of plans (with jepa.reach); 0: none
@@ -73,6 +74,7 @@ def get_config() -> ConfigDict:
         posterior_subtb=0.05, prior_subtb=0.1,  # weights of the squared residuals (nats^2) beside likelihoods (nats)
         prior_nll=1.0, posterior_nll=1.0, explain=10.0,
         divergence=0.1, energy_decay=0.001, partial=0.5, rank=10.0,
+        aim=1.0,              # weight of the cell that experts aim at beside their actions, in habits (with model.aim)
         decisions=4,          # of a trajectory's decisions, those that a likelihood step looks at
         final_share=0.6,      # of the texts that are read; the rest are drafts
         plain=0.4,            # of the cases of an actor below the first, those that begin without a given action

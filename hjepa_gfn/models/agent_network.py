@@ -31,6 +31,7 @@ class NetworkSizes:
     num_actions: int = 7
     more_ground: int = 0  # terms of the energy, besides the residual of each scale, that have a weight
     targets: int = 0      # JEPA levels that the state a plan is to lead to may be of; 0: plans have no target
+    aim: bool = False     # whether a token of the context says what is at the cell that the mission aims at
     compute: Compute = Compute()
 
 
@@ -59,7 +60,7 @@ class AgentNetwork(nn.Module):
     def setup(self) -> None:
         s, spec = self.sizes, self.spec
         self.context_encoder = ContextEncoder(
-            s.width, s.heads, s.mlp, s.context_layers, s.queries, s.text_vocab, s.compute, s.targets)
+            s.width, s.heads, s.mlp, s.context_layers, s.queries, s.text_vocab, s.compute, s.targets, s.aim)
         self.encoder = SharedEncoder(
             spec, s.width, s.heads, s.mlp, s.layers, s.text_vocab, s.text_length, s.compute)
         sites = 3 * spec.num_scales
@@ -80,12 +81,19 @@ class AgentNetwork(nn.Module):
     def context(
         self, percept: dict[str, jnp.ndarray], state: jnp.ndarray, mission: jnp.ndarray, target: Target | None = None
     ) -> Context:
-        return Context(*self.context_encoder(percept, state, mission, target))
+        return self.pointed(percept, state, mission, target)[0]
+
+    def pointed(
+        self, percept: dict[str, jnp.ndarray], state: jnp.ndarray, mission: jnp.ndarray, target: Target | None = None
+    ) -> tuple[Context, jnp.ndarray | None]:
+        """The context, and logits [B, cells + 1] of where the mission aims at (None without `sizes.aim`; see `context.Aim`)."""
+        tokens, mask, aim = self.context_encoder(percept, state, mission, target)
+        return Context(tokens, mask), aim
 
     def habit(self, context: Context) -> jnp.ndarray:
         """Logits [B, actions] of the habitual action."""
-        queries = context.tokens[:, : self.sizes.queries]
-        return self.habit_head(queries.reshape(queries.shape[0], -1))
+        asking = context.tokens[:, : self.sizes.queries + self.sizes.aim]
+        return self.habit_head(asking.reshape(asking.shape[0], -1))
 
     # --- policies over edits -----------------------------------------------------------------------------------------
     # Rows come in two kinds: the first `readers` rows read a text (posterior policy), the others do not (prior policy).

@@ -28,6 +28,7 @@ class Sizes:
     layers: int
     context_layers: int
     queries: int
+    aim: bool
     context: int   # tokens of a context
     text: int      # words of a text
     nodes: int     # plan tokens
@@ -56,8 +57,10 @@ def sizes_of(config: Any, number: int = 0, actions: int = 7) -> Sizes:
     grids += [m.levels[level - 2]["action"] for level in own if level > 1]
     codes = actions * (1 in own) + sum(fsq.num_codes(tuple(grid)) for grid in grids)
     link = number > 0  # (of the first an option, which counts nothing)
+    aim = bool(m.get("aim", False))
     return Sizes(
-        m.width, m.mlp, m.layers, m.context_layers, m.queries, m.queries + 1 + d.mission_length + (number > 0), d.text_length,
+        m.width, m.mlp, m.layers, m.context_layers, m.queries, aim, m.queries + 1 + d.mission_length + (number > 0) + aim,
+        d.text_length,
         nodes, 2 * nodes, d.vocab, codes, m.state, m.hidden, d.window, config.em.decisions,
         min(config.em.window or 2 * nodes, 2 * nodes), (d.get("map", 0) or VIEW_SIZE) ** 2, levels, len(own),
         (len(own) - 1) * link)
@@ -79,7 +82,12 @@ def keys(s: Sizes, tokens: float) -> float:
 def context(s: Sizes, rows: int) -> float:
     """Context tokens of percepts and missions."""
     layer = keys(s, rows * s.cells) + block(s, rows * s.context, s.context + s.cells)
-    return s.context_layers * layer + 2 * rows * s.state * s.width
+    return s.context_layers * layer + 2 * rows * s.state * s.width + (pointer(s, rows) if s.aim else 0.0)
+
+
+def pointer(s: Sizes, rows: int) -> float:
+    """What says which cell a mission aims at, and reads it: keys of cells and of their neighbours, values, the query."""
+    return rows * (s.cells * (6 * s.width**2 + 4 * s.width) + 4 * s.width**2 * (s.queries + 1))
 
 
 def read(s: Sizes, rows: int, readers: int = 0) -> float:
@@ -279,7 +287,7 @@ def actor_flops(s: Sizes, r: Any) -> dict[str, float]:
     both = lambda n: observed(s, n) + imagined(s, n)  # noqa: E731
     return {
         "habit": percepts(s, r.habit) + lift(s, r.habit) + 3 * (
-            context(s, r.habit) + r.habit * 4 * s.width * (s.queries * s.width)),
+            context(s, r.habit) + r.habit * 4 * s.width * (s.queries + s.aim) * s.width),
         "ground": both(r.told) + observed(s, r.untold) + 2 * both(r.ranked) + 3 * (
             context(s, r.told + r.untold) + read(s, r.told + r.untold, r.told)
             + plans(s, (r.told + r.untold) * s.decisions, r.told) + heads(s, (r.told + r.untold) * s.decisions)

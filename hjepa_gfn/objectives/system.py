@@ -196,7 +196,8 @@ def _make_actor(
     network = NetworkSizes(
         width=model.width, heads=model.heads, mlp=model.mlp, layers=model.layers, context_layers=model.context_layers,
         queries=model.queries, more_ground=scales * (jepa.reach > 0) + (scales - 1) * link,
-        targets=len(jepa.names) if above else 0, compute=Compute(**getattr(model, "compute", {})), **sizes)
+        targets=len(jepa.names) if above else 0, aim=bool(getattr(model, "aim", False)),
+        compute=Compute(**getattr(model, "compute", {})), **sizes)
     own = () if scales == len(jepa.names) else actor.levels
     return System(spec, AgentNetwork(spec, network), Jepa(jepa), model.max_legs, model.max_steps, upper=upper, map=map,
                   level_link=link, own=own, name=actor.name, above=above)

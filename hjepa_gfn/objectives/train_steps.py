@@ -16,6 +16,7 @@ from hjepa_gfn.errors import UserError
 from hjepa_gfn.gflownet.gate import gate_value, hold, threshold, update_gate
 from hjepa_gfn.objectives import em, ranking
 from hjepa_gfn.objectives.actors import config_actors, step_name
+from hjepa_gfn.objectives.aims import aims_of
 from hjepa_gfn.objectives.anti_collapse import term_of
 from hjepa_gfn.objectives.belief import belief_loss
 from hjepa_gfn.objectives.between import between_loss
@@ -89,7 +90,9 @@ def actor_losses(system: System, config: Any) -> dict[str, tuple]:
         percept = {name: x[chosen] for name, x in flat.items()}
         state = jax.lax.stop_gradient(encode_start(system, params, percept)[0])
         action, weight = window["action"].reshape(-1)[chosen], real[chosen].astype(jnp.float32)
-        return em.habit_loss(params, percept, state, batch["mission"][chosen // width], action, weight, system)
+        aim = aims_of(window, system.map).reshape(-1)[chosen] if system.network.sizes.aim else None
+        return em.habit_loss(
+            params, percept, state, batch["mission"][chosen // width], action, weight, system, aim, options.get("aim", 1.0))
 
     # texts speak of plans from the first step on ("start"); the prior plans from anywhere in an episode ("random")
     def case_of(params, key, batch, window, count):

@@ -1,0 +1,192 @@
+"""What experts aim at: as the simulator has it; how it is pointed at; and that habits learn it."""
+
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import minigrid  # noqa: F401  (registers the levels)
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import tiny  # noqa: E402
+
+from hjepa_gfn.exemplary.bot import BoundedBot  # noqa: E402
+from hjepa_gfn.models.context import Aim, neighbours  # noqa: E402
+from hjepa_gfn.objectives.aims import UNKNOWN, aims_of  # noqa: E402
+from hjepa_gfn.objectives.em import habit_loss  # noqa: E402
+from hjepa_gfn.worlds.babyai import DONE, DROP, FORWARD, PICKUP, TOGGLE, reset_env  # noqa: E402
+
+W = 24
+
+
+def episode(level, seed, rng, bumps=0.0):
+    """An expert's episode, cut to W actions: the simulator, a window of one row, and for each step the agent's place, direction
+    and front cell by the simulator. With probability `bumps` it first walks into what is ahead."""
+    env = gym.make(level).unwrapped
+    reset_env(env, seed)
+    bot, plan = BoundedBot(env), []
+    while (move := bot.act()[0]) != DONE and len(plan) < W:
+        plan.append(move)
+        bot.take(move)
+    reset_env(env, seed)  # once more, with the simulator alone
+    action, views, poses = [], [], []
+
+    def look():
+        views.append(env.gen_obs()["image"])
+        poses.append((tuple(env.agent_pos), env.agent_dir, tuple(env.front_pos)))
+
+    for move in plan:
+        ahead = env.grid.get(*env.front_pos)
+        bump = rng.random() < bumps and ahead is not None and not ahead.can_overlap()
+        for taken in [FORWARD] * bump + [move]:
+            look()
+            action.append(taken)
+            env.step(taken)
+    look()
+    views, poses, action = views[: W + 1], poses[: W + 1], action[:W]
+    n = len(action)
+    view = np.zeros((1, W + 1, 7, 7, 3), np.uint8)
+    view[0, : n + 1] = np.stack(views)
+    window = {"view": view, "action": np.zeros((1, W), np.int32), "clause": np.zeros((1, W), np.int32), "length": np.array([n])}
+    window["action"][0, :n] = action
+    return env, window, poses
+
+
+def cell_of(env, pose, front):
+    """Where the simulator draws the world's cell `front` in the view from `pose`, i * 7 + j; 49 where it does not."""
+    env.agent_pos, env.agent_dir = np.array(pose[0]), pose[1]
+    i, j = env.get_view_coords(*front)
+    return i * 7 + j if 0 <= i < 7 and 0 <= j < 7 else 49
+
+
+@pytest.mark.parametrize("level", ["PutNextLocal", "GoToLocal", "UnlockLocal", "PickupDist"])
+def test_the_aim_is_what_the_simulator_has_ahead_of_the_agent_when_it_handles_something_or_is_done(level):
+    rng, seen = np.random.default_rng(0), {"none": 0, "inside": 0}
+    for seed in range(6):
+        env, window, poses = episode(f"BabyAI-{level}-v0", seed, rng)
+        n = int(window["length"][0])
+        got = np.asarray(aims_of(jax.tree.map(jnp.asarray, window)))[0]
+        for t in range(W):
+            later = [e for e in range(t, n) if window["action"][0, e] in (PICKUP, DROP, TOGGLE)]
+            end = later[0] if later else n if n < W else None
+            if t >= n or end is None:
+                assert got[t] == UNKNOWN
+                continue
+            want = cell_of(env, poses[t], poses[end][2])
+            assert got[t] == want, (seed, t)
+            seen["none" if want == 49 else "inside"] += 1
+    assert seen["inside"] > 20
+
+
+def test_steps_that_the_world_stops_move_nothing():
+    rng, stopped = np.random.default_rng(1), 0
+    for seed in range(30, 36):
+        env, window, poses = episode("BabyAI-GoToLocal-v0", seed, rng, bumps=1.0)
+        n = min(int(window["length"][0]), 8)
+        window["length"] = np.array([n])
+        stopped += sum(poses[t][0] == poses[t + 1][0] for t in range(n) if window["action"][0, t] == FORWARD)
+        got = np.asarray(aims_of(jax.tree.map(jnp.asarray, window)))[0]
+        later = [e for e in range(n) if window["action"][0, e] in (PICKUP, DROP, TOGGLE)]
+        if not later:
+            assert got[:n].tolist() == [cell_of(env, poses[t], poses[n][2]) for t in range(n)]
+    assert stopped > 3
+
+
+def test_a_clause_that_ends_is_an_aim_and_a_map_has_its_own_middle():
+    """Two steps ahead, with which a clause ends; a turn to the right, and a step."""
+    view = np.zeros((1, 6, 7, 7, 3), np.uint8)
+    view[..., 0] = 1  # empty everywhere
+    window = {"view": view, "action": np.array([[2, 2, 1, 2, 0]]), "clause": np.array([[0, 0, 1, 1, 1]]),
+              "length": np.array([5])}
+    jaxed = lambda w: jax.tree.map(jnp.asarray, w)
+    # after two steps the third cell is ahead; what follows is cut off by the window's edge
+    assert aims_of(jaxed(window))[0].tolist() == [3 * 7 + 3, 3 * 7 + 4, UNKNOWN, UNKNOWN, UNKNOWN]
+    short = {**window, "length": np.array([4])}  # now the episode ends with the step to the right
+    assert aims_of(jaxed(short))[0].tolist() == [3 * 7 + 3, 3 * 7 + 4, 5 * 7 + 6, 3 * 7 + 4, UNKNOWN]
+    maps = np.zeros((1, 6, 11, 11, 3), np.uint8)
+    maps[..., 0] = 1
+    assert aims_of(jaxed({**short, "view": maps}), 11)[0].tolist() == [
+        5 * 11 + 2, 5 * 11 + 3, 7 * 11 + 5, 5 * 11 + 3, UNKNOWN]
+
+
+def test_neighbours_are_the_four_cells_beside():
+    cells = np.random.default_rng(0).normal(size=(2, 9, 4))
+    grid, want = cells.reshape(2, 3, 3, 4), np.zeros((2, 3, 3, 4))
+    for i in range(3):
+        for j in range(3):
+            for di, dj in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+                if 0 <= i + di < 3 and 0 <= j + dj < 3:
+                    want[:, i, j] += grid[:, i + di, j + dj]
+    np.testing.assert_allclose(neighbours(jnp.asarray(cells)), want.reshape(2, 9, 4), atol=1e-5)
+
+
+def test_the_aim_is_read_off_the_cell_that_is_pointed_at():
+    rng = np.random.default_rng(0)
+    queries, cells = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((3, 2, 8), (3, 9, 8)))
+    module = Aim(8)
+    params = tiny.drawn(lambda: module.init(jax.random.key(0), queries, cells))
+    token, logits = module.apply(params, queries, cells)
+    assert logits.shape == (3, 10)
+    # what is at a cell that is not pointed at does not matter, what is at the one pointed at does
+    p = {**params["params"]}
+    p["query"] = jax.tree.map(lambda x: x * 30.0, p["query"])  # as good as a choice
+    token, logits = module.apply({"params": p}, queries, cells)
+    best = np.asarray(logits[:, :-1].argmax(-1))
+    value = lambda x: np.asarray(module.apply({"params": p}, queries, x)[0])
+    for row in range(3):
+        if np.sort(np.asarray(logits[row]))[-1] - np.sort(np.asarray(logits[row]))[-2] < 5 or logits[row].argmax() == 9:
+            continue
+        other = (best[row] + 4) % 9
+        assert np.abs(value(cells.at[row, best[row]].multiply(0.5).at[row, best[row], 0].add(2.0)) - token)[row].max() > 1e-2
+        far = cells.at[row, other, 0].add(1e-3)
+        assert np.abs(value(far) - token)[row].max() < 1e-3
+    # nothing is read where none of them is pointed at
+    p["none"] = jax.tree.map(lambda x: x * 0 + 1e6 if x.ndim == 1 else x, p["none"])
+    np.testing.assert_allclose(value(cells), 0.0, atol=1e-6)
+
+
+def reference(log_p, label, weight):
+    return -np.sum(weight * log_p[np.arange(len(label)), label]) / max(weight.sum(), 1.0)
+
+
+@pytest.mark.parametrize("aim", [False, True])
+def test_habits_learn_the_action_and_what_is_aimed_at(aim):
+    system, params = tiny.system(aim=aim), tiny.params(aim=aim)
+    rng = np.random.default_rng(0)
+    state, mission = jnp.asarray(rng.normal(size=(5, 6)), jnp.float32), tiny.words(5, tiny.MISSION)
+    action, weight = np.array([0, 2, 1, 1, 0]), np.array([1.0, 1.0, 0.0, 1.0, 1.0], np.float32)
+    cell = np.array([3, UNKNOWN, 7, 49, 12])
+    loss, metrics = habit_loss(params, tiny.percepts(5), state, mission, jnp.asarray(action), jnp.asarray(weight), system,
+                               jnp.asarray(cell), 0.5)
+    context, logits = system.net(params, tiny.percepts(5), state, mission, method="pointed")
+    log_p = np.asarray(jax.nn.log_softmax(system.net(params, context, method="habit")), np.float64)
+    want = reference(log_p, action, weight)
+    assert (logits is not None) == aim == ("aim_nll" in metrics)
+    if aim:
+        assert logits.shape == (5, 50)
+        z = np.asarray(logits, np.float64)
+        log_q = z - np.log(np.exp(z).sum(-1, keepdims=True))
+        aimed = reference(log_q, np.maximum(cell, 0), weight * (cell != UNKNOWN))
+        assert float(metrics["aim_nll"]) == pytest.approx(aimed, rel=1e-4)
+        want += 0.5 * aimed
+        known = (weight > 0) & (cell != UNKNOWN)
+        assert float(metrics["aim_accuracy"]) == pytest.approx(np.mean((log_q.argmax(-1) == cell)[known]), abs=1e-6)
+    assert float(loss) == pytest.approx(want, rel=1e-4)
+    assert float(metrics["accuracy"]) == pytest.approx(np.mean((log_p.argmax(-1) == action)[weight > 0]), abs=1e-6)
+
+
+def test_habits_and_plans_read_the_aim_and_its_place_is_after_the_queries():
+    system, params = tiny.system(aim=True), tiny.params(aim=True)
+    context = tiny.context(2, aim=True)
+    plain = tiny.context(2)
+    queries = tiny.MODEL["queries"]
+    assert context.tokens.shape[1] == plain.tokens.shape[1] + 1 and context.mask[:, : queries + 2].all()
+    np.testing.assert_array_equal(context.mask[:, 1:], plain.mask)  # the words' padding stays where it was
+    habit = lambda c: np.asarray(system.net(params, c, method="habit"))
+    changed = context._replace(tokens=context.tokens.at[:, queries].add(1.0))
+    after = context._replace(tokens=context.tokens.at[:, queries + 1 :].add(1.0))
+    assert np.abs(habit(changed) - habit(context)).max() > 1e-3
+    np.testing.assert_array_equal(habit(after), habit(context))
