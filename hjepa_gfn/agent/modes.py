@@ -1,12 +1,14 @@
 """Modes of acting as jitted functions of percept and mission: habitual, planning, optimisation (DESIGN section 5)."""
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hjepa_gfn.agent.aiming import aim_probabilities
 from hjepa_gfn.agent.decision import (
     REMEMBERED,
     Decision,
@@ -154,7 +156,8 @@ def compiled(system: System, options: Any) -> dict[str, Any]:
     blank = {"blank": lambda batch: tuple(root_plan(actor.spec, (batch,)) for actor in system.actors[:-1])}
     doubt = {"doubted": jax.jit(lambda p, o, m, a: doubted(system, p, weighed(o), m, a, veto))} if veto else {}
     anew = {"doubted_anew": doubt["doubted"]} if veto and (tried or stood) else {}
-    return (blank if system.lower else {}) | doubt | anew | {
+    aim = {"aim": jax.jit(partial(aim_probabilities, system))} if system.network.sizes.aim else {}
+    return (blank if system.lower else {}) | doubt | anew | aim | {
         "optimise": jax.jit(lambda p, k, o, *rest: optimised(p, k, weighed(o), *rest)),
         "habitual": jax.jit(lambda p, k, o, m: habitual(system, p, k, weighed(o), m, options.habit_temperature)),
         "plan": jax.jit(planned),

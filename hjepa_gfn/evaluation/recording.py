@@ -11,12 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from hjepa_gfn.agent.agent import Agent, world_for
+from hjepa_gfn.agent.aiming import aimed_at
 from hjepa_gfn.agent.controlled import controlled_mode
 from hjepa_gfn.agent.controller import ControlledMode
 from hjepa_gfn.agent.decision import Decision, Trace
 from hjepa_gfn.agent.indicators import NAMES, IndicatorReader
 from hjepa_gfn.agent.runner import run_episodes
-from hjepa_gfn.evaluation.report_views import StepView, SwitchView, TraceView
+from hjepa_gfn.evaluation.drawing_path import HEADINGS
+from hjepa_gfn.evaluation.report_views import AimView, StepView, SwitchView, TraceView
+from hjepa_gfn.worlds.language import Place
 from hjepa_gfn.worlds.protocol import Observation, World
 
 
@@ -54,6 +57,7 @@ def record_episodes(
     found = [Recorded("", "", False, [], [], [], [], []) for _ in seeds]
     told: list[tuple[str, str]] = []
     active = np.ones(n, bool)
+    point = agent.act.get("aim")  # of agents that have a pointer
 
     def choose(observation: Observation, running: np.ndarray) -> np.ndarray:
         active[:] = running
@@ -67,6 +71,11 @@ def record_episodes(
                 percept = {name: np.asarray(value)[i] for name, value in observation.percept.items()}
                 made.append(Made(step, new[i], percept, world.pose(i)))
             found[i].steps.append(_step(mode, i, step, made))
+        if point:
+            shares = np.asarray(point(agent.params, sensed(observation), agent.missions(observation.mission)))
+            for i in np.flatnonzero(running):
+                at = aimed_at(shares[i], np.asarray(observation.percept["view"][i]), agent.system.map)
+                found[i].steps[-1].aim = AimView(at.words, at.probability, at.place and cell_from(world.pose(i), at.place))
         return actions
 
     def watch(world: World, observation: Observation, actions: np.ndarray | None) -> None:
@@ -82,6 +91,18 @@ def record_episodes(
             SwitchView(entry.step, entry.origin, entry.target, entry.indicator, entry.value, entry.bar))
     return [episode._replace(mission=told[i][0], situation=told[i][1], success=bool(success[i]))
             for i, episode in enumerate(found)]
+
+
+def sensed(observation: Observation) -> dict[str, np.ndarray]:
+    """Of percepts, what the encoders read."""
+    return {name: observation.percept[name] for name in ("view", "direction")}
+
+
+def cell_from(pose: tuple[int, int, int], place: Place) -> tuple[int, int]:
+    """Column and row of what lies (ahead, right) of an agent at column, row and direction `pose`."""
+    (x, y, heading), (ahead, right) = pose, place
+    (ax, ay), (rx, ry) = HEADINGS[heading % 4], HEADINGS[(heading + 1) % 4]
+    return x + ahead * ax + right * rx, y + ahead * ay + right * ry
 
 
 def _step(mode: ControlledMode, i: int, step: int, made: list[Made]) -> StepView:

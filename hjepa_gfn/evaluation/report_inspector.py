@@ -44,6 +44,17 @@ def active_steps(episode: EpisodeView, frames: int) -> list[int]:
     return [active[t] if t < len(active) else -1 for t in range(frames)]
 
 
+def aims(episode: EpisodeView, frames: int) -> list[list]:
+    """[column, row, words] of what is aimed at before each action of the first `frames` frames; no cell where it is out of
+    sight, and nothing said where the agent has no pointer."""
+    found = []
+    for step in episode.steps[:frames]:
+        at = step.aim
+        x, y = (at.cell if at and at.cell else (None, None))
+        found.append([x, y, f"aims at {at.words} ({at.probability:.2f})" if at else ""])
+    return found
+
+
 def readings(episode: EpisodeView, frames: int) -> dict[str, list[float]]:
     """The indicators that were read at least once within the first `frames` frames, one value a step (NaN: not read)."""
     steps = episode.steps[:frames]

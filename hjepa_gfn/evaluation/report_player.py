@@ -13,7 +13,7 @@ from hjepa_gfn.evaluation.drawing_frames import data_url, frame_array, png_bytes
 from hjepa_gfn.evaluation.drawing_path import path_overlay
 from hjepa_gfn.evaluation.drawing_tree import plan_tree
 from hjepa_gfn.evaluation.report_html import esc, section
-from hjepa_gfn.evaluation.report_inspector import active_steps, causes, charts, in_force, in_short, readings
+from hjepa_gfn.evaluation.report_inspector import active_steps, aims, causes, charts, in_force, in_short, readings
 from hjepa_gfn.evaluation.report_numbers import in_words, is_number
 from hjepa_gfn.evaluation.report_views import EpisodeView, PlanView
 
@@ -24,7 +24,8 @@ _KEYS = "Space ArrowLeft ArrowRight ArrowUp ArrowDown Home End"
 
 _LEAD = (
     '<p class="lead">The coloured way is the plan in force as it was made, drawn from where the agent stood then; the tree has '
-    "the same colours, the edge that is carried out is marked, and what is done is faint. <kbd>Space</kbd> plays, "
+    "the same colours, the edge that is carried out is marked, and what is done is faint. The dashed frame is around the cell "
+    "that the agent aims at, as it says itself. <kbd>Space</kbd> plays, "
     "<kbd>←</kbd> <kbd>→</kbd> step, <kbd>Home</kbd> <kbd>End</kbd> jump, <kbd>↑</kbd> <kbd>↓</kbd> change the episode. "
     "The address says what is shown (#episode=2&amp;step=5) and can be kept.</p>"
     '<noscript><p class="meta">Without scripts, each episode is shown at its first step, with its first plan.</p></noscript>'
@@ -127,6 +128,8 @@ def _player(episode: EpisodeView, pngs: list[bytes], order: list[int], number: i
         "coarse": [int(p.decoded) for p in plans],
         "modes": [step.mode for step in episode.steps[:frames]],
         "causes": causes(episode, frames),
+        "aims": aims(episode, frames),
+        "tile": int(episode.tile),
         "readings": {name: in_short(values) for name, values in readings(episode, frames).items()},
         "end": end,
     }
@@ -139,14 +142,25 @@ def _player(episode: EpisodeView, pngs: list[bytes], order: list[int], number: i
         f'<div class="player" id="episode{number}" tabindex="0"{" hidden" if number > 1 else ""} role="group"'
         f' aria-label="episode {number}, {esc(episode.mode)}, seed {esc(episode.seed)}" aria-keyshortcuts="{_KEYS}">'
         f'<div class="screen"><div class="stage" style="aspect-ratio:{width}/{height}">'
-        f'<img alt="the grid" src="{data_url(pngs[order[0]])}">{overlays}</div>{_controls(frames, marks)}'
+        f'<img alt="the grid" src="{data_url(pngs[order[0]])}">{overlays}'
+        f'{_mark(data["aims"], width, height, episode.tile)}</div>{_controls(frames, marks)}'
         f'<p class="now"><span class="step" role="status">step 0 of {total - 1}</span><b class="action"></b></p>'
+        f'<p class="aim">{esc(data["aims"][0][2]) if data["aims"] else ""}</p>'
         f'<p class="cause" role="status"></p>{cut}</div>'
         f'<div class="beside"><header><h3>{esc(episode.mission)}</h3><p>{esc(episode.situation)}</p>'
         f'<p class="meta">{esc(episode.mode)} · seed {esc(episode.seed)} · {_outcome(episode)}</p></header>'
         f'{words}{none}<p class="meta vague" hidden>This plan does not say how to begin: the habit acts.</p></div>'
         f'{charts(episode, frames)}<script type="application/json">{_json(data)}</script></div>'
     )
+
+
+def _mark(aims: list[list], width: int, height: int, tile: int) -> str:
+    """The frame around the cell that is aimed at, at the first step."""
+    x, y = aims[0][:2] if aims else (None, None)
+    place = f'x="{(x or 0) * tile}" y="{(y or 0) * tile}"'
+    hidden = " hidden" if x is None else ""
+    return (f'<svg class="overlay aimed" viewBox="0 0 {width} {height}" aria-hidden="true"{hidden}>'
+            f'<rect {place} width="{tile}" height="{tile}" rx="{tile / 6:g}" stroke-width="{tile / 14:g}"/></svg>')
 
 
 def _controls(frames: int, marks: str) -> str:

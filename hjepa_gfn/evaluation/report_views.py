@@ -89,6 +89,17 @@ class PlanView:
 
 
 @dataclasses.dataclass
+class AimView:
+    """What the agent aims at before an action, by its own pointer."""
+
+    words: str
+    """What there is, and where, as seen from the agent."""
+    probability: float
+    cell: tuple[int, int] | None
+    """Its column and row in the frame; only for drawing. None where it is out of the agent's sight."""
+
+
+@dataclasses.dataclass
 class StepView:
     """How one action came about."""
 
@@ -99,6 +110,8 @@ class StepView:
     """Which primitive step of that plan is carried out, counted from its beginning; None where the habit acts."""
     indicators: dict[str, float] = dataclasses.field(default_factory=dict)
     """What was read before the action; NaN where there was nothing to be read."""
+    aim: AimView | None = None
+    """What was aimed at; None where the agent has no pointer."""
 
 
 @dataclasses.dataclass

@@ -4,7 +4,16 @@ import math
 
 import numpy as np
 
-from hjepa_gfn.evaluation.report_views import EdgeView, EpisodeView, PlanView, PrincipleView, StepView, SwitchView, TraceView
+from hjepa_gfn.evaluation.report_views import (
+    AimView,
+    EdgeView,
+    EpisodeView,
+    PlanView,
+    PrincipleView,
+    StepView,
+    SwitchView,
+    TraceView,
+)
 
 NAN = math.nan
 NAMES = ["left", "forward", "forward", "right", "forward", "left"]
@@ -39,6 +48,8 @@ def controlled(seed=11, success=True):
     reads = [(None, None), (0, 0), (0, 1), (1, 0), (2, None), (None, None)]
     steps = [StepView(mode, plan, active, {"surprise": value, "charge": 0.25 * t, "left_plan": NAN})
              for t, (mode, (plan, active), value) in enumerate(zip(MODES, reads, SURPRISE))]
+    for t, cell in ((1, (2, 1)), (2, (0, 2)), (3, None)):  # in sight, in sight elsewhere, out of sight; else no pointer
+        steps[t].aim = AimView("a red ball 2 ahead" if cell else "something out of view", 0.5 + 0.1 * t, cell)
     switches = [SwitchView(1, "habitual", "planning", "surprise", 2.5, 2.0),
                 SwitchView(5, "planning", "habitual", "held", 0.0, 0.0)]
     frames = [frame(t) for t in range(7)]

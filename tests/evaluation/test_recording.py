@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hjepa_gfn.agent.aiming import aimed_at
 from hjepa_gfn.agent.controlled import controlled_mode
 from hjepa_gfn.agent.decision import Decision, Trace
 from hjepa_gfn.agent.following import CHUNK
 from hjepa_gfn.agent.reading import FirstLeg
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation import recording
-from hjepa_gfn.evaluation.report_views import SwitchView
+from hjepa_gfn.evaluation.report_views import AimView, SwitchView
 from hjepa_gfn.worlds.protocol import Observation
 
 ENDS = np.array([4, 9])  # how long the two episodes last
@@ -143,3 +144,43 @@ def test_without_indicators_there_is_no_table_but_each_mode_by_itself(monkeypatc
     first, _ = recording.record_episodes(agent, "level", [5, 6], 0, start="planning")
     assert [(step.mode, step.plan, step.active, step.indicators) for step in first.steps] == [
         ("planning", 0, 0, {}), ("planning", 0, 1, {}), ("planning", 1, 0, {}), ("planning", 1, 1, {})]
+
+
+def test_what_the_agent_aims_at_is_recorded_where_the_world_has_it(monkeypatch):
+    """The view has a red ball 3 ahead and 1 to the left of the first agent; the second aims at nothing in view."""
+    class Seeing(World):
+        def observation(self):
+            view = np.ones((2, 7, 7, 3), np.uint8)
+            view[0, 2, 3, :2] = 6, 0
+            return Observation({"view": view, "direction": np.zeros(2, int)}, ["go to the ball"] * 2)
+
+        def pose(self, i):
+            return 4, 5, 3  # looks up
+
+    def point(params, percept, mission):
+        assert set(percept) == {"view", "direction"}, "percepts alone"
+        shares = np.full((2, 50), 0.001)
+        shares[0, 2 * 7 + 3], shares[1, 49] = 0.9, 0.6
+        return shares
+
+    agent = agent_of(lambda *inputs: decided(np.full(CHUNK, 2)), groups=())
+    agent.act["aim"], agent.system = point, SimpleNamespace(map=0)
+    monkeypatch.setattr(recording, "world_for", lambda agent, level, n: Seeing(level, n))
+    first, second = recording.record_episodes(agent, "level", [5, 6], 0, start="habitual")
+    assert [step.aim for step in first.steps] == [AimView("a red ball 3 ahead and 1 to the left", 0.9, (3, 2))] * 4
+    assert [step.aim for step in second.steps] == [AimView("something out of view", 0.6, None)] * 7
+    around = [recording.cell_from((4, 5, heading), (2, 1)) for heading in range(4)]  # east, south, west, north
+    assert around == [(6, 6), (3, 7), (2, 4), (5, 3)]
+
+
+def test_what_is_aimed_at_in_words():
+    view = np.ones((7, 7, 3), np.uint8)
+    view[3, 5], view[4, 6], view[0, 0], view[3, 6] = (2, 5, 0), (0, 0, 0), (4, 2, 2), (5, 1, 0)
+    words = lambda i, j: aimed_at(np.eye(50)[i * 7 + j], view).words
+    assert words(3, 5) == "a cell 1 ahead" and words(4, 6) == "a cell not seen yet 1 to the right"
+    assert words(0, 0) == "a blue door 6 ahead and 3 to the left" and words(3, 3) == "a free cell 3 ahead"
+    assert words(3, 6) == "a cell here", "what is carried is not there"
+    maps = np.ones((11, 11, 3), np.uint8)
+    maps[5, 8] = (7, 3, 0)  # behind an agent in the middle
+    assert aimed_at(np.eye(122)[5 * 11 + 8], maps, 11)[:1] + aimed_at(np.eye(122)[5 * 11 + 8], maps, 11)[2:] == (
+        (-3, 0), "a purple box 3 behind")

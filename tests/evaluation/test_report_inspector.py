@@ -20,7 +20,7 @@ from hjepa_gfn.evaluation import drawing_indicators as drawing  # noqa: E402
 from hjepa_gfn.evaluation.citations import cited_principle  # noqa: E402
 from hjepa_gfn.evaluation.drawing_chain import chain_trace, trace_in_words  # noqa: E402
 from hjepa_gfn.evaluation.report import write_report  # noqa: E402
-from hjepa_gfn.evaluation.report_inspector import active_steps, causes, charts, in_force, readings  # noqa: E402
+from hjepa_gfn.evaluation.report_inspector import active_steps, aims, causes, charts, in_force, readings  # noqa: E402
 from hjepa_gfn.evaluation.report_player import playback, render_player  # noqa: E402
 from hjepa_gfn.evaluation.report_views import PlanView, SwitchView, TraceView  # noqa: E402
 
@@ -104,6 +104,18 @@ def test_which_plan_and_step_each_frame_shows():
     assert in_force(silent, 7) == [-1, 0, 0, 1, 1, 1, 1] and active_steps(silent, 7) == [-1, 0, 1, 0, 1, 2, -1]
 
 
+def test_what_is_aimed_at_is_said_and_framed_at_each_step():
+    episode = inspected.controlled()
+    assert aims(episode, 7) == [
+        [None, None, ""], [2, 1, "aims at a red ball 2 ahead (0.60)"], [0, 2, "aims at a red ball 2 ahead (0.70)"],
+        [None, None, "aims at something out of view (0.80)"], [None, None, ""], [None, None, ""]]
+    assert len(aims(episode, 2)) == 2 and aims(inspected.bare(), 2) == []
+    framed = 'class="overlay aimed" viewBox="0 0 48 48" aria-hidden="true"'
+    assert f"{framed} hidden>" in render_player(episode, 10**7).html, "the first step says nothing"
+    episode.steps[0].aim = episode.steps[1].aim
+    assert f'{framed}><rect x="32" y="16"' in render_player(episode, 10**7).html, "without scripts too"
+
+
 def test_panel_holds_modes_switches_and_what_was_not_read():
     html = charts(inspected.controlled(), 7)
     modes = re.findall(r'class="mode (\w+)" style="flex:(\d)"', html)
@@ -144,9 +156,11 @@ STATE = """(() => {
       doing: seen(".doing").map((e) => e.querySelector("title").textContent + (e.getAttribute("aria-current") ?? "")),
       done: seen(".done").map((e) => e.querySelector("title").textContent),
       says: seen("blockquote").map((e) => e.textContent), cites: seen(".cites .tag").map((e) => e.textContent),
-      traces: seen(".trace").length, overlays: seen(".overlay").length, vague: seen(".vague").length,
+      traces: seen(".trace").length, overlays: seen(".overlay:not(.aimed)").length, vague: seen(".vague").length,
       cursor: chart ? +chart.querySelector(".cursor").getAttribute("x1") : null,
       reading: chart ? chart.querySelector(".reading").textContent : null,
+      aim: root.querySelector(".aim").textContent,
+      mark: seen(".aimed rect").map((e) => [e.getAttribute("x"), e.getAttribute("y")].map(Number)),
       step: seen(".step")[0].textContent, action: seen(".action")[0].textContent, cause: seen(".cause")[0].textContent,
       pressed: [...document.querySelectorAll(".chooser [aria-pressed=true]")].map((e) => e.dataset.show),
       focus: root.contains(document.activeElement) ? document.activeElement.className || document.activeElement.tagName : null};
@@ -178,6 +192,7 @@ def test_keys_move_frame_edge_cursor_and_explanation_in_a_browser(tmp_path):
         assert state["cursor"] == x(2) and state["reading"] == "–" and state["action"] == "forward"
         assert state["says"] == ["mindful of no-detours: the ball is ahead."] and state["cites"] == ["no-detours"]
         assert state["traces"] == state["overlays"] == 1
+        assert state["aim"] == "aims at a red ball 2 ahead (0.70)" and state["mark"] == [[0, 32]], "the cell's own corner"
         picture = np.asarray(Image.open(io.BytesIO(tab.screenshot())).convert("RGB")).astype(int)
         assert picture.shape == (1500, 1200, 3) and len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
         assert (np.abs(picture - picture[0, 0]).sum(-1) > 30).mean() > 0.05, "the screenshot is blank"
@@ -187,10 +202,12 @@ def test_keys_move_frame_edge_cursor_and_explanation_in_a_browser(tmp_path):
         state = tab.run(STATE)
         assert state["red"] == inspected.red(3) and state["cursor"] == x(3) and state["reading"] == "1.25"
         assert state["hash"] == "#episode=1&step=3"
+        assert state["aim"] == "aims at something out of view (0.80)" and state["mark"] == []
         assert state["doing"] == ["rightstep"] and state["says"] == ["i turn right."] and state["cites"] == []
         assert state["traces"] == 0
         tab.press("ArrowRight")
         state = tab.run(STATE)
+        assert (state["aim"], state["mark"]) == ("", []), "nothing is said where there is no pointer"
         assert state["doing"] == [] and state["vague"] == 1 and state["says"] == ["i do not know."]
         tab.press("ArrowLeft")
         assert tab.run(STATE)["hash"] == "#episode=1&step=3"

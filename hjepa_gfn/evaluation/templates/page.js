@@ -48,6 +48,11 @@
       range.setAttribute("aria-valuetext", step.textContent);
       find(".action").textContent = at === last ? data.end : data.actions[at] ?? "";
       find(".cause").textContent = data.causes[at] ?? "";
+      const [column, row, aim] = data.aims[at] ?? [null, null, ""], box = find(".aimed rect");
+      find(".aim").textContent = aim;
+      find(".aimed").toggleAttribute("hidden", column === null);
+      box.setAttribute("x", (column ?? 0) * data.tile);
+      box.setAttribute("y", (row ?? 0) * data.tile);
       showOver(at);
     }
 
