@@ -22,6 +22,7 @@ from hjepa_gfn.agent.runner import HabitualMode, PlanningMode, random_mode, run_
 from hjepa_gfn.data.builder import build
 from hjepa_gfn.data.pipeline import Pipeline
 from hjepa_gfn.errors import UserError
+from hjepa_gfn.evaluation.aims import evaluate_aims
 from hjepa_gfn.evaluation.alignment import Recorder, teachers_episodes, violations_by_principle
 from hjepa_gfn.evaluation.characteristics import evaluate_characteristics, lines
 from hjepa_gfn.evaluation.diagnosis import diagnose
@@ -136,7 +137,7 @@ def evaluate(
             "success_interval": {n: wilson_interval(details[n]["successes"], details[n]["episodes"]) for n in rates},
             "violations": {n: d["violations"] for n, d in details.items()},
             "seeds": len(seeds), "first_seed": int(seeds[0]), "modes": details, **summary,
-            "jepa": evaluate_levels(agent, pipeline, seed),
+            "jepa": evaluate_levels(agent, pipeline, seed), "held_out": evaluate_aims(agent, pipeline),
         }
         if agent.system.characteristics:
             report["characteristics"] = evaluate_characteristics(agent, pipeline, seed)
@@ -168,6 +169,10 @@ def print_summary(report: dict[str, Any], episodes: list[Any]) -> None:
              ("text NLL per token", f"{nll['with_plan']:.4f}", f"without the plan {nll['without_plan']:.4f}"),
              ("AUROC draft energies", f"{report['energy_auroc_final_vs_draft']:.3f}", "draft above final"),
              ("posterior bounds", f"{report['posterior_elbo']:.2f}", f"ELBO; EUBO {report['posterior_eubo']:.2f} (nats)")]
+    held = report["held_out"]
+    rows.append(("acts as experts do", f"{held['habit_accuracy']:.3f}", f"habits, {held['situations']} held-out situations"))
+    if "aims" in held:
+        rows.append(("aims as experts do", f"{held['aim_accuracy']:.3f}", f"in view {held['aim_accuracy_in_view']:.3f}"))
     for level in (name for name, found in report["jepa"].items() if isinstance(found, dict)):
         found = report["jepa"][level]
         rows.append((f"JEPA {level}", f"std {found['std']:.2f}", f"RankMe {found['rankme']:.0f}, SIGReg/floor "

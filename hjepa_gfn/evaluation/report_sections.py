@@ -104,7 +104,8 @@ def _rate_bar(rate: Any, interval: list[float] | None) -> str:
 
 
 def measures(report: Mapping[str, Any]) -> str:
-    """Cards: how well plans explain texts, how tight the bounds are, how well the energy knows final from draft."""
+    """Cards: how well plans explain texts, how tight the bounds are, how well the energy knows final from draft,
+    whether it acts and aims as experts do."""
     nll = "text_nll_per_token"
     cards = [
         (
@@ -125,6 +126,15 @@ def measures(report: Mapping[str, Any]) -> str:
             "Energy: final against draft",
             [("AUROC", "energy_auroc_final_vs_draft")],
             "How often a final plan has less energy than a draft; 0.5 is chance.",
+        ),
+        (
+            "As experts do",
+            [
+                ("the habit's likeliest action", "held_out.habit_accuracy"),
+                ("the cell that it aims at", "held_out.aim_accuracy"),
+                ("where that is in view", "held_out.aim_accuracy_in_view"),
+            ],
+            "Held-out episodes, every step. Aims: what the expert next handled, or had ahead of it in the end.",
         ),
     ]
     shown = []

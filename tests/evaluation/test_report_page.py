@@ -33,6 +33,7 @@ REPORT = {
     "posterior_eubo": -30.8,
     "text_nll_per_token": {"with_plan": 0.84, "without_plan": 1.19, "with_posterior_plan": 0.612},
     "energy_auroc_final_vs_draft": 0.964,
+    "held_out": {"habit_accuracy": 0.928, "aim_accuracy": 0.955, "aim_accuracy_in_view": 0.969},
     "jepa": {
         "step": {"std": 0.97, "rankme": 52.3, "sigreg_over_floor": 1.41, "pred_over_copy": 0.38},
         "subgoal": {"std": 0.91, "rankme": 23.9, "sigreg_over_floor": 2.2, "pred_over_copy": 1.02},
@@ -132,7 +133,7 @@ def test_numbers_on_the_page_are_those_of_the_report(written):
     shown = re.findall(r'data-key="([^"]+)" data-value="([^"]+)" title="[^"]+">([^<]+)<', html)
     keys = {key for key, _, _ in shown}
     measured = ["posterior_elbo", "posterior_eubo", "energy_auroc_final_vs_draft"]
-    measured += [f"{top}.{k}" for top in ("success_rate", "text_nll_per_token") for k in REPORT[top]]
+    measured += [f"{top}.{k}" for top in ("success_rate", "text_nll_per_token", "held_out") for k in REPORT[top]]
     measured += [f"{top}.{row}.{k}" for top in ("jepa", "violations") for row, values in REPORT[top].items() for k in values]
     leaves = lambda value, path: [  # noqa: E731
         leaf for k, below in value.items() for leaf in leaves(below, f"{path}.{k}")] if isinstance(value, dict) else [path]
