@@ -9,7 +9,8 @@ import numpy as np
 
 from hjepa_gfn.agent.agent import Agent
 from hjepa_gfn.data.pipeline import Pipeline
-from hjepa_gfn.objectives.aims import UNKNOWN, aims_of
+from hjepa_gfn.models.layers import NEG
+from hjepa_gfn.objectives.aims import UNKNOWN, aims_of, among_aims, hits
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import encode_start
 
@@ -17,7 +18,7 @@ from hjepa_gfn.objectives.windows import encode_start
 def agreement(system: System, params: Params, window: dict[str, jnp.ndarray], mission: jnp.ndarray) -> dict[str, jnp.ndarray]:
     """For each step of windows [B, W], arrays [B * W]: `real`, whether there is one; `acts`, whether the habit's likeliest
     action is the expert's; of agents with a pointer also `known`, whether what the expert aims at is (`objectives.aims`),
-    `seen`, whether it is in view, `aims`, whether the likeliest cell is that one, and `nll` of it in nats."""
+    `seen`, whether it is in view, `aims`, whether the likeliest cell is such a one, and `nll` of these in nats."""
     steps = window["action"].shape[1]
     percept = {name: window[name][:, :-1].reshape(-1, *window[name].shape[2:]) for name in ("view", "direction")}
     rows = np.repeat(np.arange(len(mission)), steps)
@@ -27,10 +28,11 @@ def agreement(system: System, params: Params, window: dict[str, jnp.ndarray], mi
     found = {"real": real, "acts": likeliest == window["action"].reshape(-1)}
     if aim is None:
         return found
-    cell = aims_of(window, system.map).reshape(-1)
-    nll = -jnp.take_along_axis(jax.nn.log_softmax(aim), jnp.maximum(cell, 0)[:, None], axis=-1)[:, 0]
-    known, seen = real & (cell != UNKNOWN), cell < aim.shape[-1] - 1
-    return found | {"known": known, "seen": seen, "aims": aim.argmax(-1) == cell, "nll": nll}
+    cells = aims_of(window, system.map).reshape(len(real), -1)
+    among = among_aims(cells, aim.shape[-1])
+    nll = -jax.nn.logsumexp(jnp.where(among, jax.nn.log_softmax(aim), NEG), axis=-1)
+    known, seen = real & (cells != UNKNOWN).any(-1), among[:, :-1].any(-1)
+    return found | {"known": known, "seen": seen, "aims": hits(aim, among), "nll": nll}
 
 
 def evaluate_aims(agent: Agent, pipeline: Pipeline) -> dict[str, Any]:

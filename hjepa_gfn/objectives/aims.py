@@ -11,14 +11,20 @@ from hjepa_gfn.objectives.segments import Window
 from hjepa_gfn.worlds.babyai import DROP, LEFT, PICKUP, RIGHT, TOGGLE
 from hjepa_gfn.worlds.egocentric_map import own_cell
 from hjepa_gfn.worlds.heading import STRIDE, stride
+from hjepa_gfn.worlds.language import DOOR
 
-UNKNOWN = -1  # the window ends before the aim is reached
+UNKNOWN = -1
+# (ahead, right) of what an action may be about, as seen from where it is taken: the cell ahead, and those beside that one
+AHEAD, BESIDE = (1, 0), ((1, -1), (1, 1), (2, 0))
 
 
 def aims_of(window: Window, map: int = 0) -> jnp.ndarray:
-    """int32 [B, W]: which cell i n + j of the percept [n, n] at each step of a window the expert will have ahead of it when it
-    next picks up, drops or toggles, or when the clause or the episode is over. n n: a cell that the percept does not reach.
-    `UNKNOWN`: the window's edge cuts that off, or there is no such step.
+    """int32 [B, W, 4]: which cells i n + j of the percept [n, n] at each step of a window the expert may be aiming at,
+    `UNKNOWN` where there are less. n n: a cell that the percept does not reach.
+
+    It aims at the cell that it will have ahead of it when it next picks up or toggles, or when its clause or the episode is
+    over; and where it next puts something down, at the things beside that cell, as "next to the box" means the box; if there
+    are none, at the cell. None are known where the window's edge cuts that off, or where there is no such step.
 
     The window's percepts are views, or maps of `map` cells a side. Nothing that is aimed at moves by itself.
     """
@@ -38,15 +44,36 @@ def aims_of(window: Window, map: int = 0) -> jnp.ndarray:
     end = jnp.minimum(_next(handles, t[:-1]), _next(arrived, t[1:]))
     known, end = real & (end <= w), jnp.minimum(end, w)
 
-    step = jnp.asarray(STRIDE)
-    then = jnp.take_along_axis(turns, end, axis=1)
-    away = jnp.take_along_axis(place, end[..., None], axis=1) + step[then] - place[:, :-1]
-    ahead = jnp.sum(away * step[turns[:, :-1]], -1)
-    right = jnp.sum(away * step[(turns[:, :-1] + 1) % 4], -1)
-    (i, j), n = own_cell(map), window["view"].shape[-2]
-    i, j = i + right, j - ahead
+    at = lambda x: jnp.take_along_axis(x, end.reshape(*end.shape, *[1] * (x.ndim - 2)), axis=1)  # noqa: E731
+    (ci, cj), n = own_cell(map), window["view"].shape[-2]
+    beside = jnp.stack([window["view"][..., ci + right, cj - ahead, 0] >= DOOR for ahead, right in BESIDE], -1)
+    drops = jnp.pad(action == DROP, ((0, 0), (0, 1)))
+    about = at(beside & drops[..., None])
+    about = jnp.concatenate([~about.any(-1, keepdims=True), about], axis=-1) & known[..., None]
+
+    # from where the action is taken to here, and into the directions of here
+    away = jnp.stack([_turned(jnp.asarray(offset), at(turns)) for offset in (AHEAD, *BESIDE)], axis=2)
+    away = _turned(away + (at(place) - place[:, :-1])[:, :, None], -turns[:, :-1, None])
+    i, j = ci + away[..., 1], cj - away[..., 0]
     inside = (i >= 0) & (i < n) & (j >= 0) & (j < n)
-    return jnp.where(known, jnp.where(inside, i * n + j, n * n), UNKNOWN)
+    return jnp.where(about, jnp.where(inside, i * n + j, n * n), UNKNOWN)
+
+
+def _turned(offset: jnp.ndarray, turns: jnp.ndarray) -> jnp.ndarray:
+    """What lies (ahead, right) [..., 2] of an agent that has made `turns` [...] quarter turns to the right, as seen before."""
+    step = jnp.asarray(STRIDE)
+    ahead, right = step[turns % 4], step[(turns + 1) % 4]
+    return offset[..., :1] * ahead + offset[..., 1:] * right
+
+
+def among_aims(aims: jnp.ndarray, cells: int) -> jnp.ndarray:
+    """bool [..., cells]: whether each cell is one of aims int32 [..., K]."""
+    return (aims[..., None] == jnp.arange(cells)).any(-2)
+
+
+def hits(logits: jnp.ndarray, among: jnp.ndarray) -> jnp.ndarray:
+    """bool [...]: whether the likeliest cell of logits [..., cells] is one of those."""
+    return jnp.take_along_axis(among, logits.argmax(-1)[..., None], axis=-1)[..., 0]
 
 
 def _before(x: jnp.ndarray) -> jnp.ndarray:

@@ -13,7 +13,8 @@ import numpy as np
 from hjepa_gfn.gflownet import losses
 from hjepa_gfn.gflownet.rollout import choose, cut
 from hjepa_gfn.models.agent_network import Context
-from hjepa_gfn.objectives.aims import UNKNOWN
+from hjepa_gfn.models.layers import NEG
+from hjepa_gfn.objectives.aims import UNKNOWN, among_aims, hits
 from hjepa_gfn.objectives.cases import Case, at_time, encode_context, join, roots_of, stack, take, take_ground
 from hjepa_gfn.objectives.energy import energy_of, text_log_prob
 from hjepa_gfn.objectives.moves import back_and_forth
@@ -247,22 +248,23 @@ def habit_loss(
 ) -> tuple[jnp.ndarray, Metrics]:
     """Cross entropy of the exemplary action in each situation, and of what the expert aims at (where the network says that):
 
-        -mean log p(a | percept, mission) - aim_weight * mean log p(cell | percept, mission).
+        -mean log p(a | percept, mission) - aim_weight * mean log sum_k p(cell_k | percept, mission).
 
-    state [B, Z], action int32 [B], weight [B]; aim int32 [B] from `aims.aims_of`: the second mean is over those known.
+    state [B, Z], action int32 [B], weight [B]; aim int32 [B, K] from `aims.aims_of`: it is one of these, and the second mean is
+    over the situations where any is known.
     """
     context, aimed = system.net(params, percept, state, mission, method="pointed")
-    chex.assert_equal_shape([action, weight, *([] if aim is None else [aim])])
+    chex.assert_equal_shape([action, weight, *([] if aim is None else [aim[:, 0]])])
     log_p = jax.nn.log_softmax(system.net(params, context, method="habit"))
     picked = jnp.take_along_axis(log_p, action[:, None], axis=-1, mode="clip")[:, 0]
     total = jnp.maximum(weight.sum(), 1.0)
     loss = -jnp.sum(weight * picked) / total
     metrics = {"nll": stop(loss), "accuracy": jnp.sum(weight * (log_p.argmax(-1) == action)) / total}
     if aim is not None and aimed is not None:
-        log_p, known = jax.nn.log_softmax(aimed), weight * (aim != UNKNOWN)
-        picked = jnp.take_along_axis(log_p, jnp.maximum(aim, 0)[:, None], axis=-1, mode="clip")[:, 0]
+        log_p, among, known = jax.nn.log_softmax(aimed), among_aims(aim, aimed.shape[-1]), weight * (aim != UNKNOWN).any(-1)
+        picked = jax.nn.logsumexp(jnp.where(among, log_p, NEG), axis=-1)
         total = jnp.maximum(known.sum(), 1.0)
         nll = -jnp.sum(known * picked) / total
         loss += aim_weight * nll
-        metrics |= {"aim_nll": stop(nll), "aim_accuracy": jnp.sum(known * (log_p.argmax(-1) == aim)) / total}
+        metrics |= {"aim_nll": stop(nll), "aim_accuracy": jnp.sum(known * hits(aimed, among)) / total}
     return loss, metrics

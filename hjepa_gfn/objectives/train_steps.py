@@ -90,7 +90,7 @@ def actor_losses(system: System, config: Any) -> dict[str, tuple]:
         percept = {name: x[chosen] for name, x in flat.items()}
         state = jax.lax.stop_gradient(encode_start(system, params, percept)[0])
         action, weight = window["action"].reshape(-1)[chosen], real[chosen].astype(jnp.float32)
-        aim = aims_of(window, system.map).reshape(-1)[chosen] if system.network.sizes.aim else None
+        aim = aims_of(window, system.map).reshape(-1, 4)[chosen] if system.network.sizes.aim else None
         return em.habit_loss(
             params, percept, state, batch["mission"][chosen // width], action, weight, system, aim, options.get("aim", 1.0))
 
