@@ -38,5 +38,6 @@ def get_config(size: str = "base") -> ConfigDict:
         habit=16, told=2, untold=2, ranked=2, posterior=1, prior=1, sleep=1, m_step=1, contrast=1, indicators=1,
         characteristics=1))
     c.sharding.uneven = "error"
+    c.model.aim = False  # asked by all query tokens, it would be 9 % of base; the reports in launch/ are without it
     c.agent.plan_samples = 1  # a plan of 128 edits is most of what a decision costs
     return c

@@ -28,7 +28,8 @@ def aims_of(window: Window, map: int = 0) -> jnp.ndarray:
 
     The window's percepts are views, or maps of `map` cells a side. Nothing that is aimed at moves by itself.
     """
-    action, clause, length = window["action"], window["clause"], window["length"][:, None]
+    action, length = window["action"], window["length"][:, None]
+    clause = window.get("clause", jnp.zeros_like(action))  # windows may say nothing of clauses
     w = action.shape[1]
     t = jnp.arange(w + 1)
     real = t[:-1] < length

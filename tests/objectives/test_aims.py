@@ -117,6 +117,7 @@ def test_a_clause_that_ends_is_an_aim_and_a_map_has_its_own_middle():
     aims = lambda w, *map: [some(aim) for aim in np.asarray(aims_of(jax.tree.map(jnp.asarray, w), *map))[0]]
     # after two steps the third cell is ahead; what follows is cut off by the window's edge
     assert aims(window) == [{3 * 7 + 3}, {3 * 7 + 4}, set(), set(), set()]
+    assert aims({name: x for name, x in window.items() if name != "clause"}) == [set()] * 5
     short = {**window, "length": np.array([4])}  # now the episode ends with the step to the right
     assert aims(short) == [{3 * 7 + 3}, {3 * 7 + 4}, {5 * 7 + 6}, {3 * 7 + 4}, set()]
     maps = np.zeros((1, 6, 11, 11, 3), np.uint8)
