@@ -9,8 +9,7 @@ import numpy as np
 
 from hjepa_gfn.agent.agent import Agent
 from hjepa_gfn.data.pipeline import Pipeline
-from hjepa_gfn.models.layers import NEG
-from hjepa_gfn.objectives.aims import UNKNOWN, aims_of, among_aims, hits
+from hjepa_gfn.objectives.aims import UNKNOWN, aims_of, pointed_at
 from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import encode_start
 
@@ -29,10 +28,9 @@ def agreement(system: System, params: Params, window: dict[str, jnp.ndarray], mi
     if aim is None:
         return found
     cells = aims_of(window, system.map).reshape(len(real), -1)
-    among = among_aims(cells, aim.shape[-1])
-    nll = -jax.nn.logsumexp(jnp.where(among, jax.nn.log_softmax(aim), NEG), axis=-1)
-    known, seen = real & (cells != UNKNOWN).any(-1), among[:, :-1].any(-1)
-    return found | {"known": known, "seen": seen, "aims": hits(aim, among), "nll": nll}
+    log_p, aims, known = pointed_at(aim, cells)
+    seen = ((cells != UNKNOWN) & (cells < aim.shape[-1] - 1)).any(-1)
+    return found | {"known": real & known, "seen": seen, "aims": aims, "nll": -log_p}
 
 
 def evaluate_aims(agent: Agent, pipeline: Pipeline) -> dict[str, Any]:

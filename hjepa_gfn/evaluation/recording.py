@@ -72,7 +72,7 @@ def record_episodes(
                 made.append(Made(step, new[i], percept, world.pose(i)))
             found[i].steps.append(_step(mode, i, step, made))
         if point:
-            shares = np.asarray(point(agent.params, sensed(observation), agent.missions(observation.mission)))
+            shares = np.asarray(point(agent.params, observation.percept, agent.missions(observation.mission)))
             for i in np.flatnonzero(running):
                 at = aimed_at(shares[i], np.asarray(observation.percept["view"][i]), agent.system.map)
                 found[i].steps[-1].aim = AimView(at.words, at.probability, at.place and cell_from(world.pose(i), at.place))
@@ -91,11 +91,6 @@ def record_episodes(
             SwitchView(entry.step, entry.origin, entry.target, entry.indicator, entry.value, entry.bar))
     return [episode._replace(mission=told[i][0], situation=told[i][1], success=bool(success[i]))
             for i, episode in enumerate(found)]
-
-
-def sensed(observation: Observation) -> dict[str, np.ndarray]:
-    """Of percepts, what the encoders read."""
-    return {name: observation.percept[name] for name in ("view", "direction")}
 
 
 def cell_from(pose: tuple[int, int, int], place: Place) -> tuple[int, int]:

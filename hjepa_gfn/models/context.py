@@ -57,7 +57,7 @@ class Aim(nn.Module):
         """queries [B, Q, D], cells [B, M, D]. Returns: the token [B, D] and logits [B, M + 1], the last for none of them."""
         asked = queries.reshape(queries.shape[0], -1)
         seen = Norm(name="norm")(cells)
-        # "next to the blue box" is said of a cell by the cells around it
+        # what a cell is for depends on what lies beside it (a free cell next to the box)
         keys = Dense(self.width, use_bias=False, name="key")(seen)
         keys += Dense(self.width, use_bias=False, name="around")(neighbours(seen))
         found = jnp.einsum("bd,bmd->bm", Mlp((2 * self.width,), self.width, name="query")(asked), keys) * self.width**-0.5

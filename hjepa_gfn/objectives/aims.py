@@ -7,10 +7,11 @@ cells (`models.context.Aim`; goals relabelled in hindsight, Andrychowicz et al. 
 import jax
 import jax.numpy as jnp
 
+from hjepa_gfn.models.layers import NEG
 from hjepa_gfn.objectives.segments import Window
-from hjepa_gfn.worlds.babyai import DROP, LEFT, PICKUP, RIGHT, TOGGLE
+from hjepa_gfn.worlds.babyai import DROP, PICKUP, TOGGLE
 from hjepa_gfn.worlds.egocentric_map import own_cell
-from hjepa_gfn.worlds.heading import STRIDE, stride
+from hjepa_gfn.worlds.heading import STRIDE, places, turned
 from hjepa_gfn.worlds.language import DOOR
 
 UNKNOWN = -1
@@ -33,10 +34,8 @@ def aims_of(window: Window, map: int = 0) -> jnp.ndarray:
     w = action.shape[1]
     t = jnp.arange(w + 1)
     real = t[:-1] < length
-    turn = jnp.where(real, (action == RIGHT).astype(jnp.int32) - (action == LEFT), 0)
-    turns = _before(turn) % 4
-    moves = stride(window["view"][:, :-1], turns[:, :-1], action, map)
-    place = _before(jnp.where(real[..., None], moves, 0))
+    turns = turned(window["direction"], window["direction"][:, :1])
+    place = places(window["view"], turns, action, map)
 
     # action e handles what lies ahead of it; what step e arrived at, action e - 1 led to: an aim of the steps before e
     handles = real & ((action == PICKUP) | (action == DROP) | (action == TOGGLE))
@@ -53,33 +52,26 @@ def aims_of(window: Window, map: int = 0) -> jnp.ndarray:
     about = jnp.concatenate([~about.any(-1, keepdims=True), about], axis=-1) & known[..., None]
 
     # from where the action is taken to here, and into the directions of here
-    away = jnp.stack([_turned(jnp.asarray(offset), at(turns)) for offset in (AHEAD, *BESIDE)], axis=2)
-    away = _turned(away + (at(place) - place[:, :-1])[:, :, None], -turns[:, :-1, None])
+    away = jnp.stack([_rotated(jnp.asarray(offset), at(turns)) for offset in (AHEAD, *BESIDE)], axis=2)
+    away = _rotated(away + (at(place) - place[:, :-1])[:, :, None], -turns[:, :-1, None])
     i, j = ci + away[..., 1], cj - away[..., 0]
     inside = (i >= 0) & (i < n) & (j >= 0) & (j < n)
     return jnp.where(about, jnp.where(inside, i * n + j, n * n), UNKNOWN)
 
 
-def _turned(offset: jnp.ndarray, turns: jnp.ndarray) -> jnp.ndarray:
+def _rotated(offset: jnp.ndarray, turns: jnp.ndarray) -> jnp.ndarray:
     """What lies (ahead, right) [..., 2] of an agent that has made `turns` [...] quarter turns to the right, as seen before."""
     step = jnp.asarray(STRIDE)
     ahead, right = step[turns % 4], step[(turns + 1) % 4]
     return offset[..., :1] * ahead + offset[..., 1:] * right
 
 
-def among_aims(aims: jnp.ndarray, cells: int) -> jnp.ndarray:
-    """bool [..., cells]: whether each cell is one of aims int32 [..., K]."""
-    return (aims[..., None] == jnp.arange(cells)).any(-2)
-
-
-def hits(logits: jnp.ndarray, among: jnp.ndarray) -> jnp.ndarray:
-    """bool [...]: whether the likeliest cell of logits [..., cells] is one of those."""
-    return jnp.take_along_axis(among, logits.argmax(-1)[..., None], axis=-1)[..., 0]
-
-
-def _before(x: jnp.ndarray) -> jnp.ndarray:
-    """Sums [B, W + 1, ...] of what came before each step, and after the last."""
-    return jnp.concatenate([jnp.zeros_like(x[:, :1]), jnp.cumsum(x, axis=1)], axis=1)
+def pointed_at(logits: jnp.ndarray, aims: jnp.ndarray) -> tuple[jnp.ndarray, jnp.ndarray, jnp.ndarray]:
+    """Of logits [B, n n + 1] and aims int32 [B, K]: log of the probability of all aims, float [B], whether the likeliest cell
+    is one of them, and whether any is known, bool [B]."""
+    among = (aims[..., None] == jnp.arange(logits.shape[-1])).any(-2)  # a cell that is named twice counts once
+    log_p = jax.nn.logsumexp(jnp.where(among, jax.nn.log_softmax(logits), NEG), axis=-1)
+    return log_p, jnp.take_along_axis(among, logits.argmax(-1)[:, None], axis=-1)[:, 0], among.any(-1)
 
 
 def _next(marked: jnp.ndarray, t: jnp.ndarray) -> jnp.ndarray:

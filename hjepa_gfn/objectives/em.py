@@ -13,8 +13,7 @@ import numpy as np
 from hjepa_gfn.gflownet import losses
 from hjepa_gfn.gflownet.rollout import choose, cut
 from hjepa_gfn.models.agent_network import Context
-from hjepa_gfn.models.layers import NEG
-from hjepa_gfn.objectives.aims import UNKNOWN, among_aims, hits
+from hjepa_gfn.objectives.aims import pointed_at
 from hjepa_gfn.objectives.cases import Case, at_time, encode_context, join, roots_of, stack, take, take_ground
 from hjepa_gfn.objectives.energy import energy_of, text_log_prob
 from hjepa_gfn.objectives.moves import back_and_forth
@@ -261,10 +260,10 @@ def habit_loss(
     loss = -jnp.sum(weight * picked) / total
     metrics = {"nll": stop(loss), "accuracy": jnp.sum(weight * (log_p.argmax(-1) == action)) / total}
     if aim is not None and aimed is not None:
-        log_p, among, known = jax.nn.log_softmax(aimed), among_aims(aim, aimed.shape[-1]), weight * (aim != UNKNOWN).any(-1)
-        picked = jax.nn.logsumexp(jnp.where(among, log_p, NEG), axis=-1)
+        log_p, right, known = pointed_at(aimed, aim)
+        known = weight * known
         total = jnp.maximum(known.sum(), 1.0)
-        nll = -jnp.sum(known * picked) / total
+        nll = -jnp.sum(known * log_p) / total
         loss += aim_weight * nll
-        metrics |= {"aim_nll": stop(nll), "aim_accuracy": jnp.sum(known * hits(aimed, among)) / total}
+        metrics |= {"aim_nll": stop(nll), "aim_accuracy": jnp.sum(known * right) / total}
     return loss, metrics

@@ -54,6 +54,14 @@ def stride(view: Any, turns: Any, action: Any, map: int = 0) -> Any:
     return xp.where(goes[..., None], xp.asarray(STRIDE)[turns], 0)
 
 
+def places(view: Any, turns: Any, action: Any, map: int = 0) -> Any:
+    """(ahead, right) int32 [B, T+1, 2] of where the agent is at each percept of view [B, T+1, n, n, c], as seen from the first:
+    path integration over actions int [B, T], where it has made `turns` int [B, T+1] quarter turns to the right."""
+    xp = np if isinstance(view, np.ndarray) else jnp
+    steps = stride(view[:, :-1], turns[:, :-1], action, map)
+    return xp.concatenate([xp.zeros((len(steps), 1, 2), xp.int32), xp.cumsum(steps, axis=1)], axis=1)
+
+
 def sectors(place: Any, turns: Any, map: int = 0) -> Any:
     """Where the cells of a percept lie, as seen from where the mission was given: int32 [..., n, n],
     3 (sign(ahead) + 1) + sign(right) + 1, which is what missions tell apart.
@@ -86,7 +94,4 @@ def along(view: Any, direction: Any, action: Any, heading: str, map: int = 0) ->
     turns = turned(direction, direction[:, :1])
     if heading == "turned":
         return view, turns
-    xp = np if isinstance(view, np.ndarray) else jnp
-    steps = stride(view[:, :-1], turns[:, :-1], action, map)
-    place = xp.concatenate([xp.zeros((len(steps), 1, 2), xp.int32), xp.cumsum(steps, axis=1)], axis=1)
-    return placed(view, place, turns, map), turns
+    return placed(view, places(view, turns, action, map), turns, map), turns

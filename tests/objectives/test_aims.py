@@ -54,6 +54,8 @@ def episode(level, seed, rng, bumps=0.0):
     view[0, : n + 1] = np.stack(views)
     window = {"view": view, "action": np.zeros((1, W), np.int32), "clause": np.zeros((1, W), np.int32), "length": np.array([n])}
     window["action"][0, :n] = action
+    window["direction"] = np.zeros((1, W + 1), np.int32)
+    window["direction"][0, : n + 1] = [pose[1] for pose in poses]
     return env, window, poses
 
 
@@ -113,7 +115,7 @@ def test_a_clause_that_ends_is_an_aim_and_a_map_has_its_own_middle():
     view = np.zeros((1, 6, 7, 7, 3), np.uint8)
     view[..., 0] = 1  # empty everywhere
     window = {"view": view, "action": np.array([[2, 2, 1, 2, 0]]), "clause": np.array([[0, 0, 1, 1, 1]]),
-              "length": np.array([5])}
+              "direction": np.array([[2, 2, 2, 3, 3, 2]]), "length": np.array([5])}
     aims = lambda w, *map: [some(aim) for aim in np.asarray(aims_of(jax.tree.map(jnp.asarray, w), *map))[0]]
     # after two steps the third cell is ahead; what follows is cut off by the window's edge
     assert aims(window) == [{3 * 7 + 3}, {3 * 7 + 4}, set(), set(), set()]
@@ -124,7 +126,8 @@ def test_a_clause_that_ends_is_an_aim_and_a_map_has_its_own_middle():
     maps[..., 0] = 1
     assert aims({**short, "view": maps}, 11) == [{5 * 11 + 2}, {5 * 11 + 3}, {7 * 11 + 5}, {5 * 11 + 3}, set()]
     # something is put down between two things, of which one lies behind what the percepts before showed; then in the open
-    put = {**window, "action": np.array([[1, 4, 2, 4, 0]]), "clause": np.zeros((1, 5), int), "view": view.copy()}
+    put = {**window, "action": np.array([[1, 4, 2, 4, 0]]), "direction": np.array([[2, 3, 3, 3, 3, 2]]),
+           "clause": np.zeros((1, 5), int), "view": view.copy()}
     put["view"][0, 1, 2, 5], put["view"][0, 1, 3, 4] = (6, 0, 0), (7, 1, 0)  # to the left of the cell ahead, and beyond it
     assert aims(put) == [{4 * 7 + 5, 5 * 7 + 6}, {2 * 7 + 5, 3 * 7 + 4}, {3 * 7 + 4}, {3 * 7 + 5}, set()]
 
@@ -140,29 +143,27 @@ def test_neighbours_are_the_four_cells_beside():
     np.testing.assert_allclose(neighbours(jnp.asarray(cells)), want.reshape(2, 9, 4), atol=1e-5)
 
 
-def test_the_aim_is_read_off_the_cell_that_is_pointed_at():
+def test_the_pointer_and_what_it_reads_against_numpy():
     rng = np.random.default_rng(0)
-    queries, cells = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((3, 2, 8), (3, 9, 8)))
-    module = Aim(8)
-    params = tiny.drawn(lambda: module.init(jax.random.key(0), queries, cells))
-    token, logits = module.apply(params, queries, cells)
-    assert logits.shape == (3, 10)
-    # what is at a cell that is not pointed at does not matter, what is at the one pointed at does
-    p = {**params["params"]}
-    p["query"] = jax.tree.map(lambda x: x * 30.0, p["query"])  # as good as a choice
-    token, logits = module.apply({"params": p}, queries, cells)
-    best = np.asarray(logits[:, :-1].argmax(-1))
-    value = lambda x: np.asarray(module.apply({"params": p}, queries, x)[0])
-    for row in range(3):
-        if np.sort(np.asarray(logits[row]))[-1] - np.sort(np.asarray(logits[row]))[-2] < 5 or logits[row].argmax() == 9:
-            continue
-        other = (best[row] + 4) % 9
-        assert np.abs(value(cells.at[row, best[row]].multiply(0.5).at[row, best[row], 0].add(2.0)) - token)[row].max() > 1e-2
-        far = cells.at[row, other, 0].add(1e-3)
-        assert np.abs(value(far) - token)[row].max() < 1e-3
-    # nothing is read where none of them is pointed at
-    p["none"] = jax.tree.map(lambda x: x * 0 + 1e6 if x.ndim == 1 else x, p["none"])
-    np.testing.assert_allclose(value(cells), 0.0, atol=1e-6)
+    queries, cells = rng.normal(size=(3, 2, 8)), rng.normal(size=(3, 9, 8))
+    module, inputs = Aim(8), (jnp.asarray(queries, jnp.float32), jnp.asarray(cells, jnp.float32))
+    params = tiny.drawn(lambda: module.init(jax.random.key(0), *inputs))
+    token, logits = module.apply(params, *inputs)
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), params["params"])
+    dense = lambda x, q: x @ q["kernel"] + q.get("bias", 0.0)
+    centred = cells - cells.mean(-1, keepdims=True)
+    seen = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * p["norm"]["scale"]
+    beside = np.array([[abs(a // 3 - b // 3) + abs(a % 3 - b % 3) == 1 for b in range(9)] for a in range(9)], float)
+    keys = dense(seen, p["key"]) + dense(np.einsum("ab,nbd->nad", beside, seen), p["around"])
+    asked = queries.reshape(3, 16)
+    hidden = np.asarray(jax.nn.gelu(jnp.asarray(dense(asked, p["query"]["hidden_0"]), jnp.float32)), np.float64)
+    asking = dense(hidden, p["query"]["out"])
+    want = np.concatenate([np.einsum("nd,nmd->nm", asking, keys) / np.sqrt(8), dense(asked, p["none"])], -1)
+    share = np.exp(want - want.max(-1, keepdims=True))
+    share /= share.sum(-1, keepdims=True)
+    np.testing.assert_allclose(logits, want, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(token, np.einsum("nm,nmd->nd", share[:, :-1], dense(seen, p["value"])), rtol=1e-3, atol=1e-3)
+    assert share[:, -1].min() < 0.5 and len(set(want[:, :-1].argmax(-1))) > 1  # cells are pointed at, and not always the same
 
 
 def reference(log_p, label, weight):
