@@ -17,8 +17,9 @@ def get_config(part: str = "agent") -> ConfigDict:
     c.data.worlds = 512
     c.model.belief.size = 13
     c.schedule.every.belief = 1
-    c.agent.fill = "belief"
     if part == "world_model":
+        # views: with a map of what was seen little would be left to remember
+        c.data.map, c.data.heading, c.agent.fill = 0, "compass", "belief"
         c.em.rows.habit = 8
         c.model.compass = True
         # on PickupLoc, where little is carried, 0.6 and 5.0 keep the load readable

@@ -10,6 +10,7 @@ from experiments.configs.babyai_gotolocal import get_config as demo
 def get_config() -> ConfigDict:
     c = demo()
     c.level = "BabyAI-GoToSeqS5R2-v0"
+    c.data.map, c.data.heading = 0, "compass"  # as it was measured
     c.data.window = 24  # missions of several clauses are long, and so are their texts
     c.data.mission_length = 28
     c.data.text_length = 112

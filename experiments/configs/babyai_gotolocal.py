@@ -19,10 +19,10 @@ def get_config() -> ConfigDict:
         mission_length=12,
         vocab=512,            # BPE vocabulary
         tool_spans=False,     # texts with tool results in them, as marked spans: longer (take text_length 72)
-        map=0,                # cells a side of a map of what was seen so far, in the place of 7 x 7 views (odd); 0: views alone
+        map=11,               # cells a side of a map of what was seen so far, in the place of 7 x 7 views (odd); 0: views alone
         # what percepts say of the own direction: "compass"; "turned": by how much since the mission was given; or "placed": the
         # same, and where each cell lies as seen from there
-        heading="compass",
+        heading="placed",
         worlds=0,             # episodes whose initial worlds come with the batches, to explore from; 0: none
         world_size=8,         # cells a side of their grids (22 for BossLevel)
     ))
@@ -94,7 +94,7 @@ def get_config() -> ConfigDict:
         plan_samples=2, choose="habit",  # plans sampled, and which is acted on: a draw by habit, or that of least "energy"
         go_on=True,           # whether, of several actors, those above the finest go on with what is left of their plans
         veto=0.05,            # a plan is left where the habit gives its next action less probability; 0: never
-        tried=2.0,            # nats against an action for each time that it was taken before in the same place and percept
+        tried=0.0,            # nats against an action for each time that it was taken before in the same place and percept
         stood=8.0,            # nats against an action for each time that things stood before as it would leave them
         returns=0.0,          # nats against a plan for each time that its first leg's end was come to before
         fill="",              # what is perceived where a view is missing: "" nothing, the "last" one, or by the "belief"

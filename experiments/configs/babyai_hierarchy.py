@@ -13,8 +13,7 @@ def get_config() -> ConfigDict:
     c.model.share_layers = True
     c.agent.go_on = False  # plans are made from one percept: what is left of them serves worse than new ones
     c.agent.plan_samples, c.agent.returns = 8, 2.0  # of many plans one that leads on: missions lead to several things
-    # what leads back counts less than in a single room, what was tried not at all: missions lead through the same place twice
-    c.agent.stood, c.agent.tried = 4.0, 0.0
+    c.agent.stood = 4.0  # what leads back counts less than in a single room: missions lead through the same place twice
     # the first actor's plan, which is moved, does not say what to do first
     c.agent.optimise.update(dict(chains=1, choose="sample"))
     return c

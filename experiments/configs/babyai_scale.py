@@ -28,7 +28,7 @@ def get_config(size: str = "base") -> ConfigDict:
     width, heads, layers, context_layers, vocab, state, hidden = SIZES[size]
     c.level = "BabyAI-BossLevel-v0"
     c.data.update(dict(train_episodes=1_000_000, validation_episodes=10_000, batch_size=2, window=64, text_length=512,
-                       mission_length=64, vocab=vocab, world_size=22))
+                       mission_length=64, vocab=vocab, world_size=22, map=0, heading="compass"))
     c.model.update(dict(state=state, hidden=hidden, width=width, heads=heads, mlp=4 * width, layers=layers,
                         context_layers=context_layers, queries=8, max_legs=24, max_steps=40))
     c.model.compute.update(dict(dtype="bfloat16", remat="full"))

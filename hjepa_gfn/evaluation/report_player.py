@@ -225,7 +225,7 @@ def gallery(episodes: list[EpisodeView], most: int = 6) -> str:
         )
     lead = (
         "Top row: the coarse edges of the plan, from now to its end. Below: what each of them expands to, one scale "
-        "finer. The agent sees only the bright part of the grid."
+        "finer. At each step the agent sees only the bright part of the grid."
     )
     return section("plans", "Plans over the grid", lead, _KEY + "".join(figures) if figures else "")
 
