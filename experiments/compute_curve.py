@@ -1,6 +1,7 @@
 """What more thinking buys: `python -m experiments.compute_curve --checkpoint=runs/demo --moves=0,1,2,4,8 [--out=...]`.
 
-Success of optimisation mode by the number of moves, acting on a sample and on the best plan met; energies by network passes
+Success of optimisation mode by the number of moves, acting on what the agent acts on (a sample, or the habit's draw among
+chains) and on the best plan met; energies by network passes
 from the first situations, with edits anywhere in the tree and with edits that only append. Writes curve.json (anew after every
 point, so that a run that is cut leaves what it had) and curve.svg.
 """
@@ -23,7 +24,7 @@ from hjepa_gfn.agent.following import CHUNK
 from hjepa_gfn.agent.modes import optimiser
 from hjepa_gfn.agent.optimisation import optimise
 from hjepa_gfn.agent.optimisation_mode import OptimisationMode
-from hjepa_gfn.agent.options import Optimise, options_of
+from hjepa_gfn.agent.options import CHOICES, Optimise, options_of
 from hjepa_gfn.agent.runner import run_episodes
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.drawing_compute import draw
@@ -97,13 +98,27 @@ def parse_moves(text: str) -> list[int]:
     return moves
 
 
+def by_choice(agent: Agent, options: Optimise, chosen: list[str]) -> dict[str, Agent]:
+    """The agent for each of the ways to choose what is acted on; none named: its own, and "best".
+
+    Raises:
+      UserError: a way that there is not.
+    """
+    chosen = chosen or list(dict.fromkeys([options.choose, "best"]))
+    if unknown := set(chosen) - set(CHOICES):
+        raise UserError(f"--choose: no way {min(unknown)!r} to choose; there are {', '.join(CHOICES)}")
+    agent = with_options(agent, options)
+    others = {options.choose: agent, "best": agent}
+    return {choose: others.get(choose) or with_options(agent, dataclasses.replace(options, choose=choose)) for choose in chosen}
+
+
 def compute_curve(
     agent: Agent, out: Path, moves: list[int], split: str, episodes: int, seed: int, options: Optimise, chosen: list[str],
 ) -> dict[str, Any]:
     """Measures, writes and draws; returns what curve.json holds."""
     began, seeds = time.time(), split_seeds(split, episodes)
     options = dataclasses.replace(options, moves=moves[-1])
-    agent = with_options(agent, options)
+    agents = by_choice(agent, options, chosen)
     out.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {
         "level": agent.config.level, "split": split, "first_seed": seeds[0], "episodes": episodes, "seed": seed,
@@ -122,8 +137,8 @@ def compute_curve(
               flush=True)
         write()
     for budget in moves:
-        for choose in chosen:
-            report["success"].append(success_point(agent, seeds, seed, budget, choose))
+        for choose, chooser in agents.items():
+            report["success"].append(success_point(chooser, seeds, seed, budget, choose))
             last = report["success"][-1]
             low, high = last["interval"]
             print(f"  {budget:3d} moves, {choose:6s} n={episodes}: success {last['success']:.3f} ({low:.3f} .. {high:.3f}), "
@@ -153,7 +168,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("split", "validation", ["validation", "test"], "which seeds")
     flags.DEFINE_integer("episodes", 128, "how many seeds", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "of the agent's sampling", lower_bound=0)
-    flags.DEFINE_list("choose", ["sample", "best"], "what is acted on")
+    flags.DEFINE_list("choose", [], "what is acted on: sample, habit, best; default: what the agent acts on, and best")
     flags.DEFINE_integer("chains", None, "chains a situation; this and those below: default as in config.agent.optimise")
     flags.DEFINE_float("tau", None, "temperature of the target")
     flags.DEFINE_string("energy", None, "plan or plan_and_text")

@@ -11,6 +11,8 @@ from ml_collections import ConfigDict
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.gflownet.schedules import Geometric, Halving, Schedule, Uniform
 
+CHOICES = ("sample", "habit", "best")  # of what is acted on
+
 
 @dataclasses.dataclass(frozen=True)
 class Optimise:
@@ -35,7 +37,7 @@ class Optimise:
     elaborate: int = 1          # moves between two sub-plans that are made then; 0: none is made
 
     def __post_init__(self):
-        allowed = {"choose": ("sample", "habit", "best"), "energy": ("plan", "plan_and_text"),
+        allowed = {"choose": CHOICES, "energy": ("plan", "plan_and_text"),
                    "proposals": ("prior", "posterior"), "schedule": ("halving", "uniform", "geometric")}
         for name, values in allowed.items():
             if getattr(self, name) not in values:

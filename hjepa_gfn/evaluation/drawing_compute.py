@@ -26,10 +26,10 @@ class Line(NamedTuple):
 def draw(report: Mapping[str, Any]) -> str:
     """SVG of a report of `experiments.compute_curve`; panels without data are left empty."""
     success = []
-    for choose in ("sample", "best"):
+    for choose, name in (("sample", "a sample"), ("habit", "what habit draws"), ("best", "the best plan")):
         points = [p for p in report["success"] if p["choose"] == choose]
         success.append(Line(
-            f"acting on {'a sample' if choose == 'sample' else 'the best plan'}", [p["passes_a_decision"] for p in points],
+            f"acting on {name}", [p["passes_a_decision"] for p in points],
             [p["success"] for p in points], [p["interval"][0] for p in points], [p["interval"][1] for p in points]))
     energies = []
     for found in report["energies"]:

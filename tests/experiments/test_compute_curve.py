@@ -2,12 +2,18 @@
 
 import re
 import xml.etree.ElementTree as ET
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from experiments.compute_curve import parse_moves
+from experiments import compute_curve
+from experiments.compute_curve import by_choice, parse_moves
+from experiments.configs.babyai_gotolocal import get_config
 from experiments.evaluate import decision_costs, steps_over_bot
+from hjepa_gfn.agent import optimisation_mode
+from hjepa_gfn.agent.options import CHOICES, Optimise, options_of
 from hjepa_gfn.errors import UserError
 from hjepa_gfn.evaluation.drawing_compute import draw
 
@@ -19,12 +25,36 @@ def test_moves_rise():
             parse_moves(wrong)
 
 
+class FakeAgent(NamedTuple):
+    system: Any
+    act: dict
+    config: Any
+
+
+@pytest.mark.parametrize("own", ["sample", "habit", "best"])
+def test_every_way_to_choose_is_one_that_optimisation_mode_takes(own, monkeypatch):
+    """The default names what the agent itself acts on, whatever that is."""
+    monkeypatch.setattr(compute_curve, "optimiser", lambda system, options, temperature: lambda: CHOICES.index(options.choose))
+    monkeypatch.setattr(optimisation_mode, "PlanFollower", lambda *args: SimpleNamespace(counts={}))
+    config = get_config()
+    options = Optimise(**{**config.agent.optimise, "choose": own})
+    agent = FakeAgent(None, {"habitual": len}, config)
+    assert list(by_choice(agent, options, [])) == list(dict.fromkeys([own, "best"]))
+    for choose, chooser in by_choice(agent, options, ["sample", "habit", "best"]).items():
+        optimisation_mode.OptimisationMode(chooser, 0, 0, choose)  # refuses what it cannot do
+        ran = options_of(chooser.config.agent).choose
+        assert ran == (own if choose == "best" else choose) == CHOICES[int(chooser.act["optimise"]())]
+        assert chooser.act["habitual"] is len
+    with pytest.raises(UserError, match="--choose: no way 'worst' to choose; there are sample, habit, best"):
+        by_choice(agent, options, ["best", "worst"])
+
+
 def report():
     point = lambda moves, choose, rate: dict(  # noqa: E731
         moves=moves, choose=choose, success=rate, interval=[rate - 0.1, rate + 0.05], passes_a_decision=10.0 * (1 + moves))
     found = dict(edits="tree", energy=[1.0, -2.0], energy_error=[0.1, 0.2], best_energy=[1.0, -3.0], best_energy_error=None,
                  passes=[10.0, 40.0])
-    return dict(episodes=8, success=[point(0, "sample", 0.5), point(3, "sample", 0.9), point(0, "best", 0.4)], energies=[found])
+    return dict(episodes=8, success=[point(0, "habit", 0.5), point(3, "habit", 0.9), point(0, "best", 0.4)], energies=[found])
 
 
 def test_the_drawing_holds_every_point_where_it_belongs():
@@ -36,7 +66,8 @@ def test_the_drawing_holds_every_point_where_it_belongs():
     (_, first), (_, chain), (_, start), (_, best) = circles[3:]
     assert first == start and first < chain < best  # lower energies lie lower
     text = "".join(root.itertext())
-    assert "n = 8" in text and "edits anywhere, best" in text and "acting on a sample" in text
+    assert "n = 8" in text and "edits anywhere, best" in text and "acting on what habit draws" in text
+    assert "a sample" not in text and "the best plan" in text
 
 
 def test_an_empty_report_draws_no_points():
