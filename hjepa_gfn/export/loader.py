@@ -4,6 +4,7 @@
     import loader
 
     agent = loader.load(DIR)
+    view, direction, known = agent.perceive(view, direction)           # where the export has this program; see there
     plan = agent.sample_plan(view, direction, mission, seed=0)         # any batch size; compiled once for each
     text = agent.explain(view, direction, mission, plan, seed=1)       # int32 token ids, of tokenizer.json
 
@@ -95,32 +96,35 @@ class Agent:
         self.signature = json.loads(self._read("programs/signature.json")) if known else None
         self._calls = {}
 
-    def perceive(self, view, known=None, action=None) -> tuple[jax.Array, jax.Array]:
-        """What an agent with a map reads instead of a view: (map uint8 [b, M, M, 3], what is known, for the next call).
+    def perceive(self, view, direction, known=None, action=None) -> tuple[jax.Array, jax.Array, Any]:
+        """What this agent reads instead of a view and a compass direction: (view, direction, what is known, for the next call).
+        View is its map of what was seen, or says where cells lie as seen from where the episode began, as its config has it.
 
         Args:
-          view: uint8 [b, 7, 7, 3], the newest percept.
+          view: uint8 [b, 7, 7, 3], the newest percept; direction: int32 [b], of the compass.
           known: what the call for the percept before it returned; None: the episode begins.
           action: int32 [b], the actions taken between the two.
 
         Raises:
-          ValueError: the agent has no map, or one of known and action comes without the other.
+          ValueError: the agent reads views as they are, or one of known and action comes without the other.
         """
         if (known is None) != (action is None):
             raise ValueError("perceive: known and action belong together, and an episode begins without either")
         described = (self.signature or {"programs": {}})["programs"].get("perceive")
         if known is None and described:
-            known = np.zeros((len(view), *described["inputs"]["known"]["shape"][1:]), np.uint8)
+            known = {name: np.zeros((len(view), *leaf["shape"][1:]), leaf["dtype"])
+                     for name, leaf in described["inputs"]["known"].items()}
         action = np.full(len(view), -1) if action is None else action
-        found = self.call("perceive", ("view", "known"), known=known, view=view, action=action)
-        return found["view"], found["known"]
+        outputs = ("view", "direction", "known")
+        found = self.call("perceive", outputs, known=known, view=view, direction=direction, action=action)
+        return found["view"], found["direction"], found["known"]
 
     def sample_plan(self, view, direction, mission, seed=0, temperature=None, log_prob=False) -> Any:
         """Plans z ~ P_F(z|c), one for each of b situations.
 
         Args:
-          view: uint8 [b, 7, 7, 3], or the map of what was seen, [b, n, n, 3], that the signature asks for.
-          direction: int32 [b], as `data.heading` of the config says. mission: int32 [b, M] token ids.
+          view, direction: uint8 [b, 7, 7, 3] and int32 [b], or where the export has it, what `perceive` makes of them.
+          mission: int32 [b, M] token ids.
           seed: an int, or the two uint32 words of a key.
           temperature: above 0; the agent's own if None.
           log_prob: also return log P_F of the edits in the order they were made, and log P_B of undoing them in that order,

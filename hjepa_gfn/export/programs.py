@@ -26,6 +26,7 @@ from hjepa_gfn.objectives.system import Params, System
 from hjepa_gfn.objectives.windows import encode_start
 from hjepa_gfn.plans import Plan, root_plan
 from hjepa_gfn.worlds.egocentric_map import moved, percept, seen
+from hjepa_gfn.worlds.heading import placed, stride, turned
 from hjepa_gfn.worlds.language import VIEW_SIZE
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -55,11 +56,22 @@ def explain(system: System, params: Params, inputs: Arrays) -> Arrays:
 
 
 def perceive(system: System, params: Params, inputs: Arrays) -> Arrays:
-    """The map that a percept and those before it make (`worlds.egocentric_map`): "view" is what the other programs read,
-    "known" goes into the next call."""
-    action = inputs["action"]
-    step = seen(moved(inputs["known"], action), inputs["view"], action)
-    return {"known": step.known, "view": percept(step.known, inputs["view"]), "contradicted": step.contradicted}
+    """What a percept and those before it make of each other, as the agent's configuration has it: the map of what was seen
+    (`worlds.egocentric_map`), turns, and where cells lie as seen from where the mission was given (`worlds.heading`). "view"
+    and "direction" are what the other programs read, "known" goes into the next call."""
+    view, action, known = inputs["view"], inputs["action"], inputs["known"]
+    first = jnp.where(action < 0, inputs["direction"], known["first"])
+    place = known["place"] + stride(known["cells"], turned(known["direction"], first), action, system.map)
+    cells = shown = view
+    if system.map:
+        cells = seen(moved(known["cells"], action), view, action).known
+        shown = percept(cells, view)
+    turns = turned(inputs["direction"], first)
+    return {
+        "known": {"cells": cells, "first": first, "direction": inputs["direction"], "place": place},
+        "view": placed(shown, place, turns, system.map) if system.heading == "placed" else shown,
+        "direction": inputs["direction"] if system.heading == "compass" else turns,
+    }  # fmt: skip
 
 
 def program_files(
@@ -73,7 +85,7 @@ def program_files(
       mission_length: words of a mission.
       temperature: of the sampler, where a caller names none.
       text_temperature: the same of the explainer.
-      only: which of them; `perceive` where the agent has a map.
+      only: which of them; `perceive` where the agent reads other percepts than views and compass directions.
     """
     shapes = {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in params.items()}
     described: dict[str, Any] = {}
@@ -82,8 +94,8 @@ def program_files(
     given = partial(_inputs, system.view_shape, mission_length)
     programs = [(sample_plan, given({}), {"temperature": temperature}),
                 (explain, given({"plan": plans}), {"temperature": text_temperature})]
-    if system.map:
-        programs.append((perceive, _seen(system.map), {}))
+    if system.map or system.heading != "compass":
+        programs.append((perceive, _seen(system.map or VIEW_SIZE), {}))
     for fn, inputs, defaults in (entry for entry in programs if entry[0].__name__ in only):
         with _without_source_locations():
             exported = export.export(jax.jit(_flat(system, fn)), platforms=PLATFORMS)(shapes, inputs)
@@ -145,9 +157,10 @@ def _inputs(view: tuple[int, ...], mission_length: int, extra: Arrays) -> Arrays
 def _seen(size: int) -> Arrays:
     """Shapes of what `perceive` reads; the action is -1 where there was none yet."""
     (b,) = export.symbolic_shape("b")
-    views = jax.ShapeDtypeStruct((b, VIEW_SIZE, VIEW_SIZE, 3), jnp.uint8)
-    return {"known": jax.ShapeDtypeStruct((b, size, size, 3), jnp.uint8), "view": views,
-            "action": jax.ShapeDtypeStruct((b,), jnp.int32)}
+    cells = lambda n: jax.ShapeDtypeStruct((b, n, n, 3), jnp.uint8)  # noqa: E731
+    number, pair = jax.ShapeDtypeStruct((b,), jnp.int32), jax.ShapeDtypeStruct((b, 2), jnp.int32)
+    return {"known": {"cells": cells(size), "first": number, "direction": number, "place": pair},
+            "view": cells(VIEW_SIZE), "direction": number, "action": number}
 
 
 def _describe(tree: Any) -> Any:

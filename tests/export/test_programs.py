@@ -203,22 +203,32 @@ def test_sizes_are_printed_with_orbax_as_one_line(exported):
     assert all(float(line.split()[1].replace(",", "")) > 0 for line in lines)
 
 
-def test_an_agent_with_a_map_perceives_with_its_export_alone(tmp_path):
-    """The program and the loader that makes maps, against the package's own function on random percepts."""
+@pytest.mark.parametrize(("heading", "size"), [("compass", 9), ("turned", 0), ("turned", 9), ("placed", 0), ("placed", 9)])
+def test_an_agent_perceives_with_its_export_alone(heading, size, tmp_path):
+    """The program and the loader that makes maps and tells places, against the package's own functions over whole episodes."""
     from hjepa_gfn.export.programs import program_files
+    from hjepa_gfn.worlds.babyai import FORWARD
     from hjepa_gfn.worlds.egocentric_map import remember
+    from hjepa_gfn.worlds.heading import along
 
     config = tiny_config()
-    config.data.map = 9
+    config.data.map, config.data.heading = size, heading
     tokenizer = train_tokenizer(["go to the red ball"] * 3, 300)
     system, rng = system_of(config, tokenizer), np.random.default_rng(1)
     params = {"nothing": np.zeros(2, np.float32)}
     view, action = rng.integers(0, 5, (3, 6, 7, 7, 3)).astype(np.uint8), rng.integers(0, 7, (3, 5)).astype(np.int32)
+    view[..., 3, 5, 0], action[0] = 1, FORWARD  # nothing is ahead: steps are taken
+    direction = rng.integers(0, 4, (3, 6)).astype(np.int32)
     files = program_files(system, params, config.data.mission_length, 1.0, 1.0, only=("perceive",))
     save_export(tmp_path / "export", params, config.to_dict(), tokenizer.to_json(), codebooks(system), files)
-    agent, known, want = loader.load(tmp_path / "export"), None, np.asarray(remember(view, action, 9))
+    agent, known = loader.load(tmp_path / "export"), None
+    want, faces = along(np.asarray(remember(view, action, size)) if size else view, direction, action, heading, size)
+    if heading == "placed":
+        assert len(np.unique(want[0, :, 0, 0, 3])) > 1, "the case must show sectors that change"
     for t in range(6):
-        seen, known = agent.perceive(view[:, t], known, action[:, t - 1] if t else None)
+        seen, faced, known = agent.perceive(view[:, t], direction[:, t], known, action[:, t - 1] if t else None)
+        assert seen.shape[1:] == system.view_shape
         np.testing.assert_array_equal(seen, want[:, t])
+        np.testing.assert_array_equal(faced, faces[:, t])
     with pytest.raises(ValueError, match="known and action belong together"):
-        agent.perceive(view[:, 0], known)
+        agent.perceive(view[:, 0], direction[:, 0], known)

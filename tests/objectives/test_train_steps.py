@@ -27,6 +27,7 @@ def tiny_config() -> ConfigDict:
     c = get_config()
     c.data.batch_size, c.data.window, c.data.text_length, c.data.mission_length = 16, 4, 8, 4
     c.groups = 8
+    c.data.map, c.data.heading = 0, "compass"  # as `make_batch` has it
     c.model.update(dict(state=8, hidden=16, width=16, heads=2, mlp=16, layers=1, context_layers=1, queries=2, max_legs=2,
                         max_steps=2, step_levels=(3, 3), levels=[dict(code=(3, 3), action=(3, 3), longest=4)]))
     c.em.rows = ConfigDict(dict(habit=8, told=2, untold=2, ranked=2, posterior=2, prior=1, sleep=2, m_step=2, contrast=2,
