@@ -62,15 +62,15 @@ def perceive(system: System, params: Params, inputs: Arrays) -> Arrays:
     view, action, known = inputs["view"], inputs["action"], inputs["known"]
     first = jnp.where(action < 0, inputs["direction"], known["first"])
     place = known["place"] + stride(known["cells"], turned(known["direction"], first), action, system.map)
-    cells = shown = view
+    cells, shown, more = view, view, {}
     if system.map:
-        cells = seen(moved(known["cells"], action), view, action).known
-        shown = percept(cells, view)
+        cells, contradicted = seen(moved(known["cells"], action), view, action)
+        shown, more = percept(cells, view), {"contradicted": contradicted}
     turns = turned(inputs["direction"], first)
     return {
         "known": {"cells": cells, "first": first, "direction": inputs["direction"], "place": place},
         "view": placed(shown, place, turns, system.map) if system.heading == "placed" else shown,
-        "direction": inputs["direction"] if system.heading == "compass" else turns,
+        "direction": inputs["direction"] if system.heading == "compass" else turns, **more,
     }  # fmt: skip
 
 
