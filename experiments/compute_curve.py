@@ -1,9 +1,8 @@
 """What more thinking buys: `python -m experiments.compute_curve --checkpoint=runs/demo --moves=0,1,2,4,8 [--out=...]`.
 
 Success of optimisation mode by the number of moves, acting on what the agent acts on (a sample, or the habit's draw among
-chains) and on the best plan met; energies by network passes
-from the first situations, with edits anywhere in the tree and with edits that only append. Writes curve.json (anew after every
-point, so that a run that is cut leaves what it had) and curve.svg.
+chains) and on the best plan met; energies by network passes from the first situations, with edits anywhere in the tree and with
+edits that only append. Writes curve.json (anew after every point, so that a run that is cut leaves what it had) and curve.svg.
 """
 from __future__ import annotations
 

@@ -208,7 +208,8 @@ def test_an_agent_perceives_with_its_export_alone(heading, size, tmp_path):
     """The program and the loader that makes maps and tells places, against the package's own functions over whole episodes."""
     from hjepa_gfn.export.programs import program_files
     from hjepa_gfn.worlds.babyai import FORWARD
-    from hjepa_gfn.worlds.egocentric_map import remember
+    from hjepa_gfn.worlds.egocentric_map import moved, remember
+    from hjepa_gfn.worlds.egocentric_map import seen as lay
     from hjepa_gfn.worlds.heading import along
 
     config = tiny_config()
@@ -230,5 +231,12 @@ def test_an_agent_perceives_with_its_export_alone(heading, size, tmp_path):
         assert seen.shape[1:] == system.view_shape
         np.testing.assert_array_equal(seen, want[:, t])
         np.testing.assert_array_equal(faced, faces[:, t])
+    assert ("contradicted" in agent.signature["programs"]["perceive"]["outputs"]) == bool(size)
+    if size:  # the last percept once more, after a turn, over what is known by now
+        step = lay(moved(np.asarray(known["cells"]), np.zeros(3, int)), view[:, 5], np.zeros(3, int))
+        again = dict(known=known, view=view[:, 5], direction=direction[:, 5], action=np.zeros(3))
+        found = agent.call("perceive", ("contradicted",), **again)
+        assert np.all(step.contradicted > 0)
+        np.testing.assert_allclose(found["contradicted"], step.contradicted, rtol=1e-6)
     with pytest.raises(ValueError, match="known and action belong together"):
         agent.perceive(view[:, 0], direction[:, 0], known)
